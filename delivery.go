@@ -1,0 +1,168 @@
+package postrider
+
+import (
+	"net/http"
+	"time"
+)
+
+// A DeliveryKey names a delivery: one event for one webhook.
+type DeliveryKey struct {
+	Tenant    string
+	EventID   string
+	WebhookID ID
+}
+
+// A Delivery is one event for one webhook, as long as it is not settled. It
+// carries the event, so that sending it needs no further read. The payload is
+// shared between the deliveries of an event: it is read only.
+type Delivery struct {
+	DeliveryKey
+
+	EventType string
+	Payload   []byte
+	Trigger   Trigger // of the next attempt
+	Attempts  int     // how many were made
+	Retries   int     // how many of the schedule's retries are used up
+	// Claimed is set while a node's run has the right to send it. A delivery
+	// committed unclaimed waits in the store until a lane claims it.
+	Claimed bool
+}
+
+// Trigger is why an attempt was made.
+type Trigger string
+
+// The triggers.
+const (
+	TriggerEvent      Trigger = "event"
+	TriggerPing       Trigger = "ping"
+	TriggerRetry      Trigger = "retry"
+	TriggerRedelivery Trigger = "redelivery"
+)
+
+// DeliveryState is where a delivery stands.
+type DeliveryState string
+
+// The states of a delivery.
+const (
+	DeliveryPending   DeliveryState = "pending"   // waits for its first attempt or a retry, or is being sent
+	DeliveryHeld      DeliveryState = "held"      // waits for its webhook to send again
+	DeliverySucceeded DeliveryState = "succeeded" // the receiver answered 2xx
+	DeliveryFailed    DeliveryState = "failed"    // the schedule ended without a 2xx
+	DeliveryCancelled DeliveryState = "cancelled" // the webhook was deleted first
+)
+
+// A Request is one attempt, ready for the wire: signed, header names in their
+// exact spelling.
+type Request struct {
+	URL         string
+	Header      http.Header
+	Body        []byte
+	Timeout     time.Duration // over DNS, connect, TLS, headers and body
+	InsecureSSL bool
+}
+
+// An Outcome is how one attempt ended. A receiver that answers 500 is not an
+// error of ours.
+type Outcome struct {
+	StatusCode int         // 0 when no status line came
+	Failure    FailureCode // empty on success
+	Detail     string      // a sentence that says what happened and what to do; empty on success
+	// RetryAfter is what the receiver asked for, not yet bounded; 0 when it
+	// did not.
+	RetryAfter time.Duration
+	RemoteIP   string // the address dialled; empty when none was
+	TLSVersion string // such as "TLS 1.3"; empty without TLS
+	Timings    Timings
+	Response   Response
+}
+
+// OK reports whether the delivery succeeded.
+func (o *Outcome) OK() bool { return o.Failure == "" }
+
+// Timings split an attempt's time. A part that did not happen (no lookup on a
+// connection that was kept alive) is zero.
+type Timings struct {
+	DNS       time.Duration
+	Connect   time.Duration
+	TLS       time.Duration
+	FirstByte time.Duration // from the request written to the response's first byte
+	Total     time.Duration
+}
+
+// A Response is what the receiver answered, capped.
+type Response struct {
+	Header    http.Header
+	Body      []byte
+	Truncated bool // more came than is kept
+}
+
+// FailureCode is the stable code of why an attempt failed.
+type FailureCode string
+
+// The failure codes.
+const (
+	FailDNS            FailureCode = "dns"
+	FailConnect        FailureCode = "connect" // no route, network unreachable, any other refusal to connect
+	FailConnectRefused FailureCode = "connect_refused"
+	FailConnectTimeout FailureCode = "connect_timeout"
+	FailTLS            FailureCode = "tls" // a handshake failure with no code of its own
+	FailTLSExpired     FailureCode = "tls_expired"
+	FailTLSHostname    FailureCode = "tls_hostname"
+	FailTLSUntrusted   FailureCode = "tls_untrusted"
+	FailTimeout        FailureCode = "timeout"
+	FailReset          FailureCode = "reset"
+	FailHTTP4xx        FailureCode = "http_4xx"
+	FailHTTP5xx        FailureCode = "http_5xx"
+	FailRedirect       FailureCode = "redirect"
+	FailBlocked        FailureCode = "blocked_address"
+	FailTooLarge       FailureCode = "too_large"
+	FailProtocol       FailureCode = "protocol"
+	FailCancelled      FailureCode = "cancelled"  // not sent: the webhook was deleted
+	FailUnsendable     FailureCode = "unsendable" // not sent: the request could not be built
+)
+
+// AttemptStatus is an attempt's result in one word.
+type AttemptStatus string
+
+// The results of an attempt.
+const (
+	AttemptSuccess   AttemptStatus = "success"
+	AttemptFailure   AttemptStatus = "failure"
+	AttemptCancelled AttemptStatus = "cancelled" // the mark of a delivery that was ended without being sent
+)
+
+// An Attempt is one HTTP POST of a delivery, written down. The API calls the
+// list of attempts logs.
+type Attempt struct {
+	ID        ID
+	Tenant    string
+	WebhookID ID
+	EventID   string
+	EventType string
+	Number    int // 1 for the first attempt of the delivery
+	Trigger   Trigger
+	At        time.Time
+	URL       string // as used, even if the webhook's URL changed since
+	Status    AttemptStatus
+	Outcome   Outcome
+	// NextAttemptAt is when the delivery is tried again; zero when it is not.
+	NextAttemptAt time.Time
+	// RequestHeader is what was sent, in the exact spelling, with the values
+	// of sensitive headers masked.
+	RequestHeader http.Header
+	// RequestBody is only filled when one attempt is read by its id.
+	RequestBody []byte
+}
+
+// A Settlement records the outcome of an attempt and says what becomes of its
+// delivery. It applies only while the claim is still the settling run's own.
+type Settlement struct {
+	Key     DeliveryKey
+	Attempt Attempt
+	// Done ends the delivery. Otherwise it is due again after RetryIn, with
+	// Attempts and Retries as given, and no longer claimed.
+	Done     bool
+	RetryIn  time.Duration
+	Attempts int
+	Retries  int
+}

@@ -1,0 +1,89 @@
+package postrider
+
+import (
+	"regexp"
+	"strings"
+	"time"
+)
+
+// PingEvent is the event type of pings. It is reserved: a ping goes to a
+// webhook whatever that webhook subscribes to, and nobody publishes or
+// subscribes to it.
+const PingEvent = "ping"
+
+// An Event is one published occurrence. Its payload is kept and sent as the
+// exact bytes that the producer gave. An event belongs to one tenant; one
+// published to every tenant is kept once for each tenant that it matches.
+type Event struct {
+	ID         string // unique per tenant; the producer's own, or made by NewID
+	Tenant     string
+	Type       string
+	Payload    []byte
+	OccurredAt time.Time // when it happened, as the producer says; zero when not said
+	CreatedAt  time.Time // when it was accepted
+	Deliveries int       // how many webhooks it matched
+}
+
+// An EventType is an entry of the catalogue that partners read.
+type EventType struct {
+	Name        string
+	Description string
+	Notes       string // Markdown
+	Schema      []byte // JSON Schema of the payload; empty when there is none
+	Example     []byte // an example payload, JSON; empty when there is none
+	Deprecated  bool
+	CreatedAt   time.Time
+	UpdatedAt   time.Time
+}
+
+var (
+	eventType    = regexp.MustCompile(`^[a-z0-9_]+(\.[a-z0-9_]+)*$`)
+	eventPattern = regexp.MustCompile(`^[a-z0-9_]+(\.[a-z0-9_]+)*\.\*$`)
+	eventID      = regexp.MustCompile(`^[A-Za-z0-9_-]{1,64}$`)
+)
+
+const maxEventType = 128
+
+// CheckEventType refuses what cannot name an event type: dotted lower-case
+// identifiers of a-z, 0-9 and _, at most 128 characters, and not "ping".
+func CheckEventType(field, name string) error {
+	if len(name) > maxEventType || !eventType.MatchString(name) {
+		return invalid(field, "invalid_event",
+			"An event type is dotted lower-case identifiers of a-z, 0-9 and _, such as room_status.updated, of at most 128 characters.")
+	}
+	if name == PingEvent {
+		return invalid(field, "reserved_event", `"ping" is reserved: send one with POST /v0/api_webhooks/ping.`)
+	}
+	return nil
+}
+
+// CheckEventPattern refuses what a webhook cannot subscribe to: an event type,
+// or one with ".*" at its end, or "*".
+func CheckEventPattern(field, pattern string) error {
+	if pattern == "*" || len(pattern) <= maxEventType && eventPattern.MatchString(pattern) {
+		return nil
+	}
+	if strings.Contains(pattern, "*") {
+		return invalid(field, "invalid_event", `A pattern is "*", or identifiers with ".*" at the end, such as room_status.*.`)
+	}
+	return CheckEventType(field, pattern)
+}
+
+// MatchEvent reports whether a pattern of a webhook's events takes an event
+// type. "a.*" takes every type below "a", at any depth, and not "a" itself.
+func MatchEvent(pattern, name string) bool {
+	if pattern == "*" || pattern == name {
+		return true
+	}
+	stem, found := strings.CutSuffix(pattern, "*")
+	return found && len(name) > len(stem) && strings.HasPrefix(name, stem)
+}
+
+// CheckEventID refuses what cannot be an event's id. A dot is refused because
+// Standard Webhooks signs id, timestamp and body joined by dots.
+func CheckEventID(field, id string) error {
+	if !eventID.MatchString(id) {
+		return invalid(field, "invalid_id", "An event's id is 1 to 64 characters of A-Z, a-z, 0-9, _ and -.")
+	}
+	return nil
+}
