@@ -57,7 +57,7 @@ func (e *Error) Error() string {
 	return e.Detail
 }
 
-// Invalidf is the error of one field with a wrong value.
+// invalid is the error of one field with a wrong value.
 func invalid(field, code, detail string) *Error {
 	return &Error{Kind: Invalid, Field: field, Code: code, Detail: detail}
 }
