@@ -28,6 +28,18 @@ type Delivery struct {
 	Claimed bool
 }
 
+// Pinged says which event a ping made for a webhook.
+type Pinged struct {
+	WebhookID ID
+	EventID   string
+}
+
+// Redelivery says what is sent again: an event, to one webhook.
+type Redelivery struct {
+	EventID   string
+	WebhookID ID
+}
+
 // Trigger is why an attempt was made.
 type Trigger string
 

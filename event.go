@@ -24,6 +24,15 @@ type Event struct {
 	Deliveries int       // how many webhooks it matched
 }
 
+// A Publication asks for an event to be accepted. Nothing in it is checked yet.
+type Publication struct {
+	Event      string // the event type
+	Payload    []byte // JSON, kept as these exact bytes
+	Tenant     string // empty: DefaultTenant; EveryTenant: all of them
+	ID         string // empty: one is made
+	OccurredAt time.Time
+}
+
 // An EventType is an entry of the catalogue that partners read.
 type EventType struct {
 	Name        string
