@@ -35,7 +35,7 @@ func NewID() ID {
 	}
 	var id ID
 	binary.BigEndian.PutUint64(id[:8], tick<<4) // 48 bits of time, then 12 of count
-	rand.Read(id[8:])                           //nolint:errcheck // crypto/rand.Read never returns an error since Go 1.24
+	rand.Read(id[8:])                           // never returns an error since Go 1.24
 	count := tick & 0xfff
 	binary.BigEndian.PutUint16(id[6:8], uint16(0x7000|count))
 	id[8] = id[8]&0x3f | 0x80

@@ -55,7 +55,7 @@ const keyPrefix = "prk_"
 // once and is not part of the APIKey.
 func NewAPIKey(tenant, name string, now time.Time) (key APIKey, text string) {
 	var random [24]byte
-	rand.Read(random[:]) //nolint:errcheck // crypto/rand.Read never returns an error since Go 1.24
+	rand.Read(random[:]) // never returns an error since Go 1.24
 	text = keyPrefix + base64.RawURLEncoding.EncodeToString(random[:])
 	return APIKey{
 		ID: NewID(), Tenant: tenant, Name: name, Prefix: text[:len(keyPrefix)+6],

@@ -5,6 +5,7 @@ import (
 	"encoding/base64"
 	"fmt"
 	"log/slog"
+	"net/url"
 	"strings"
 	"time"
 	"unicode"
@@ -110,7 +111,7 @@ func (s Secret) MarshalText() ([]byte, error) { return []byte(s.String()), nil }
 // Webhooks: whsec_ and base64.
 func NewSecret() Secret {
 	var random [24]byte
-	rand.Read(random[:]) //nolint:errcheck // crypto/rand.Read never returns an error since Go 1.24
+	rand.Read(random[:]) // never returns an error since Go 1.24
 	return Secret("whsec_" + base64.StdEncoding.EncodeToString(random[:]))
 }
 
@@ -249,4 +250,13 @@ func isFieldValue(s string) bool {
 
 func hasControl(s string) bool {
 	return !utf8.ValidString(s) || strings.ContainsFunc(s, func(r rune) bool { return !unicode.IsPrint(r) })
+}
+
+// Wrap is the body that carries a payload: its bytes as JSON, "payload=" and
+// its form encoding as a form.
+func (c ContentType) Wrap(payload []byte) []byte {
+	if c != Form {
+		return payload
+	}
+	return append([]byte("payload="), url.QueryEscape(string(payload))...)
 }
