@@ -1,0 +1,64 @@
+# Every command that the project is worked on with. `make` alone lists them.
+
+GOTOOL   = go tool -modfile=tools/go.mod
+VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo devel)
+
+# How long a benchmark runs and how much a fuzz target tries. The fuzzing budget is a count: go test's own end of a
+# time budget fails now and then without a finding (golang/go#75804, mended in Go 1.27).
+BENCHTIME ?= 1s
+FUZZTIME  ?= 1000000x
+
+.DEFAULT_GOAL := help
+.NOTPARALLEL:
+.PHONY: help test check fmt fmt-check lint tidy-check deadcode vulncheck race bench fuzz build tools clean
+
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+test: ## install what the tests need and run every test
+	@scripts/install-test-tools
+	go test ./...
+
+check: BENCHTIME = 1x
+check: FUZZTIME = 20000x
+check: fmt-check tidy-check lint deadcode vulncheck race bench fuzz ## run all checks: formatters, linters, race detector, benchmarks once, short fuzzing
+
+fmt: ## format every Go file
+	$(GOTOOL) golangci-lint fmt
+
+fmt-check: ## fail where fmt would change a file
+	$(GOTOOL) golangci-lint fmt --diff
+
+tidy-check: ## fail where go mod tidy would change a module
+	go mod tidy -diff
+	go -C tools mod tidy -diff
+
+lint: ## run go vet and the linters of .golangci.yml
+	go vet ./...
+	$(GOTOOL) golangci-lint config verify
+	$(GOTOOL) golangci-lint run
+
+deadcode: ## fail on functions that nothing reaches
+	scripts/deadcode
+
+vulncheck: ## look for known vulnerabilities, where their database can be reached
+	scripts/vulncheck
+
+race: ## run every test under the race detector, in shuffled order
+	@scripts/install-test-tools gcc
+	CGO_ENABLED=1 go test -race -shuffle=on ./...
+
+bench: ## run every benchmark (BENCHTIME=1s)
+	scripts/packages-with Benchmark | xargs -r go test -run='^$$' -bench=. -benchmem -benchtime=$(BENCHTIME)
+
+fuzz: ## run every fuzz target (FUZZTIME=1000000x)
+	scripts/fuzz $(FUZZTIME)
+
+build: ## build the static binary bin/postrider
+	CGO_ENABLED=0 go build -trimpath -ldflags '-s -w -X main.version=$(VERSION)' -o bin/postrider ./cmd/postrider
+
+tools: ## download and build the pinned tools
+	@$(GOTOOL) | grep / | while read -r tool; do $(GOTOOL) -n $$tool; done
+
+clean: ## remove what build has made
+	rm -rf bin
