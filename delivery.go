@@ -178,3 +178,40 @@ type Settlement struct {
 	Attempts int
 	Retries  int
 }
+
+// An Accepted is an event with its deliveries, as one commit writes them.
+type Accepted struct {
+	// Publication is the index of the publication that it answers; one to
+	// every tenant makes several.
+	Publication int
+	Event       Event
+	ChosenID    bool // the producer chose the event's id: it may have been used before
+	Deliveries  []Delivery
+	// Repeated is set by the store when the event had been accepted before,
+	// under the same id or idempotency key, and nothing was written now.
+	Repeated bool
+}
+
+// A ClaimLimit bounds what one claim brings into memory.
+type ClaimLimit struct {
+	Rows  int
+	Bytes int // of payloads; the first delivery is claimed whatever its size
+}
+
+// Claimed is what a lane gets when it asks the store for work.
+type Claimed struct {
+	Deliveries []Delivery
+	// More reports that due deliveries were left behind by the limit.
+	More bool
+	// NextDue is how long to wait for the next delivery that is not yet due;
+	// negative when there is none.
+	NextDue time.Duration
+}
+
+// A Waiting webhook has deliveries in the queue.
+type Waiting struct {
+	WebhookID ID
+	// Due is how long until its first delivery is due; negative when it has
+	// been due for that long.
+	Due time.Duration
+}

@@ -70,10 +70,10 @@ func Missing(noun string) *Error {
 
 // Faults collects the faults of one request, so that all are reported at once.
 // The zero value has none.
-type Faults struct{ list []FieldError }
+type Faults struct{ list []*Error }
 
-// Add notes err. A nil err is no fault; an *Error adds its fields; it panics
-// on any other error, since that is not the user's to see.
+// Add notes err. A nil err is no fault; it panics on an error that is no
+// *Error, since that is not the user's to see.
 func (f *Faults) Add(err error) {
 	if err == nil {
 		return
@@ -82,11 +82,7 @@ func (f *Faults) Add(err error) {
 	if !errors.As(err, &e) {
 		panic("postrider: an internal error is no fault of the request: " + err.Error())
 	}
-	if len(e.Fields) > 0 {
-		f.list = append(f.list, e.Fields...)
-		return
-	}
-	f.list = append(f.list, FieldError{Field: e.Field, Code: e.Code, Detail: e.Detail})
+	f.list = append(f.list, e)
 }
 
 // Err is nil without faults, the fault itself when it is the only one, and an
@@ -96,7 +92,15 @@ func (f *Faults) Err() error {
 	case 0:
 		return nil
 	case 1:
-		return invalid(f.list[0].Field, f.list[0].Code, f.list[0].Detail)
+		return f.list[0]
 	}
-	return &Error{Kind: Invalid, Code: "invalid", Detail: "Several fields are invalid.", Fields: f.list}
+	all := &Error{Kind: Invalid, Code: "invalid", Detail: "Several fields are invalid."}
+	for _, e := range f.list {
+		if len(e.Fields) > 0 {
+			all.Fields = append(all.Fields, e.Fields...)
+		} else {
+			all.Fields = append(all.Fields, FieldError{Field: e.Field, Code: e.Code, Detail: e.Detail})
+		}
+	}
+	return all
 }

@@ -1,0 +1,93 @@
+// Package registry knows what is registered: tenants, API keys, webhooks and
+// the catalogue of event types. It keeps them in memory, so that publishing
+// and sending ask no database, and writes every change to the store first.
+//
+// It must not know events, deliveries or sockets. The api and the portal
+// change it, publish matches against it, dispatch reads webhooks from it.
+package registry
+
+import (
+	"context"
+	"crypto/sha256"
+	"fmt"
+	"sync"
+	"time"
+
+	"postrider"
+)
+
+// A Store keeps what is registered.
+type Store interface {
+	KeyStore
+	WebhookStore
+	CatalogueStore
+}
+
+// Options are a Registry's settings; the zero value of each but Store is
+// usable.
+type Options struct {
+	Store Store
+	// AdminKey is an operator's key that is valid without being stored.
+	AdminKey string
+	// CheckURL judges where a webhook may point.
+	CheckURL func(field, url string) error
+	// StrictCatalogue refuses webhooks for event types that the catalogue
+	// lacks.
+	StrictCatalogue bool
+	// Created is called with every new webhook, and Changed with the id of
+	// every changed or deleted one, after the store has it.
+	Created func(context.Context, *postrider.Webhook)
+	Changed func(postrider.ID)
+}
+
+// A Registry may be used concurrently.
+type Registry struct {
+	o Options
+
+	writing  sync.Mutex   // one change at a time, so that memory and store agree
+	mu       sync.RWMutex // guards what follows; never held during a write to the store
+	tenants  map[string]*tenant
+	webhooks map[postrider.ID]*postrider.Webhook // also deleted ones with queued deliveries
+	keys     map[[sha256.Size]byte]postrider.APIKey
+	types    map[string]postrider.EventType
+}
+
+// A tenant with its webhooks. A webhook behind a pointer never changes: a
+// change puts another in its place.
+type tenant struct {
+	postrider.Tenant
+
+	webhooks []*postrider.Webhook            // oldest first, without deleted ones
+	matches  map[string][]*postrider.Webhook // by event type, made when first asked for
+}
+
+// New reads everything registered from the store, and makes the default
+// tenant when it is missing.
+func New(ctx context.Context, o Options) (*Registry, error) {
+	r := &Registry{
+		o: o, tenants: map[string]*tenant{}, webhooks: map[postrider.ID]*postrider.Webhook{},
+		keys: map[[sha256.Size]byte]postrider.APIKey{}, types: map[string]postrider.EventType{},
+	}
+	if err := r.loadTenants(ctx); err != nil {
+		return nil, err
+	}
+	if err := r.loadWebhooks(ctx); err != nil {
+		return nil, err
+	}
+	types, err := o.Store.EventTypes(ctx)
+	if err != nil {
+		return nil, fmt.Errorf("load the catalogue: %w", err)
+	}
+	for _, t := range types {
+		r.types[t.Name] = t
+	}
+	if _, found := r.tenants[postrider.DefaultTenant]; !found {
+		if _, err := r.CreateTenant(ctx, postrider.DefaultTenant); err != nil {
+			return nil, fmt.Errorf("make the default tenant: %w", err)
+		}
+	}
+	return r, nil
+}
+
+// now is the time that a change is given: to the microsecond, as it is kept.
+func now() time.Time { return time.Now().UTC().Truncate(time.Microsecond) }

@@ -1,0 +1,233 @@
+// Package sqlite is the embedded store: one process, one file, all SQL of the
+// SQLite dialect, one file per noun.
+//
+// It knows tables and transactions. It must not know HTTP, lanes or what an
+// outcome means for a delivery: it writes what it is told. The app opens it;
+// publish, dispatch, registry and api use it through interfaces of their own.
+//
+// All writes go through one writer that lets concurrent callers share a
+// transaction (group commit): when a method returns without an error, what it
+// wrote is on disk.
+package sqlite
+
+import (
+	"context"
+	"database/sql"
+	"embed"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"sync"
+	"syscall"
+	"time"
+
+	"github.com/pressly/goose/v3"
+	sqlite "modernc.org/sqlite"
+	sqlite3 "modernc.org/sqlite/lib"
+
+	"postrider"
+)
+
+// FileName is the database's name in the data directory.
+const FileName = "postrider.db"
+
+//go:embed migrations/*.sql
+var migrations embed.FS
+
+// A Sealer encrypts what must not be readable on disk. The context binds a
+// sealed value to the row it belongs to.
+type Sealer interface {
+	Seal(plain, context []byte) []byte
+	Open(sealed, context []byte) ([]byte, error)
+}
+
+// A Store is an open database. Its methods may be called concurrently.
+type Store struct {
+	writer
+	read   *sql.DB
+	lock   *os.File
+	sealer Sealer
+	run    postrider.ID // whose claims are valid
+
+	lastDue int64 // owned by the writer: due times of new deliveries strictly rise
+}
+
+// Open opens or makes the database in dir and brings its schema up to date.
+// Only one process at a time can have it open. Claims of earlier runs are
+// void from here on.
+func Open(ctx context.Context, dir string, sealer Sealer) (_ *Store, err error) {
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return nil, fmt.Errorf("make the data directory: %w", err)
+	}
+	s := &Store{sealer: sealer, run: postrider.NewID()}
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, s.Close())
+		}
+	}()
+	if s.lock, err = lockDirectory(dir); err != nil {
+		return nil, err
+	}
+	path := filepath.Join(dir, FileName)
+	db, err := sql.Open("sqlite", dsn(path, "_txlock=immediate"))
+	if err != nil {
+		return nil, fmt.Errorf("open %s: %w", path, err)
+	}
+	s.writer.db = db
+	db.SetMaxOpenConns(1)
+	if err := migrate(ctx, db); err != nil {
+		return nil, fmt.Errorf("bring the schema of %s up to date: %w", path, err)
+	}
+	if err := s.writer.prepare(ctx); err != nil {
+		return nil, err
+	}
+	if s.read, err = sql.Open("sqlite", dsn(path, "_pragma=query_only(1)")); err != nil {
+		return nil, fmt.Errorf("open %s for reading: %w", path, err)
+	}
+	s.read.SetMaxOpenConns(readers)
+	s.read.SetMaxIdleConns(readers)
+	s.writer.start()
+	return s, nil
+}
+
+// readers is how many reads run side by side; more than the cores of a small
+// machine, since a read may wait for the disk.
+const readers = 4
+
+// dsn spells the settings of every connection. synchronous=FULL makes each
+// commit wait for the disk: that is the promise of a 202.
+func dsn(path, extra string) string {
+	return "file:" + path + "?_pragma=journal_mode(wal)&_pragma=synchronous(full)&_pragma=busy_timeout(5000)" +
+		"&_pragma=cache_size(-32768)&_pragma=wal_autocheckpoint(4000)&_pragma=journal_size_limit(67108864)" +
+		"&_pragma=temp_store(memory)&" + extra
+}
+
+func migrate(ctx context.Context, db *sql.DB) error {
+	files, err := fs.Sub(migrations, "migrations")
+	if err != nil {
+		return err
+	}
+	provider, err := goose.NewProvider(goose.DialectSQLite3, db, files, goose.WithDisableGlobalRegistry(true))
+	if err != nil {
+		return err
+	}
+	_, err = provider.Up(ctx)
+	return err
+}
+
+// lockDirectory keeps a second process out. The lock is the kernel's, so a
+// killed process leaves none behind.
+func lockDirectory(dir string) (*os.File, error) {
+	path := filepath.Join(dir, "postrider.lock")
+	file, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE, 0o600)
+	if err != nil {
+		return nil, fmt.Errorf("open the data directory's lock: %w", err)
+	}
+	if err := syscall.Flock(int(file.Fd()), syscall.LOCK_EX|syscall.LOCK_NB); err != nil {
+		file.Close() //nolint:errcheck // nothing was written
+		return nil, fmt.Errorf("%s is in use by another postrider process: stop it, or use another --data-dir", dir)
+	}
+	return file, nil
+}
+
+// Close waits for the writes under way and closes the database.
+func (s *Store) Close() error {
+	var errs []error
+	errs = append(errs, s.writer.close())
+	if s.read != nil {
+		errs = append(errs, s.read.Close())
+	}
+	if s.lock != nil {
+		errs = append(errs, s.lock.Close())
+	}
+	return errors.Join(errs...)
+}
+
+// Ping reports whether the store can be read and still accepts writes.
+func (s *Store) Ping(ctx context.Context) error {
+	if err := s.writer.broken(); err != nil {
+		return err
+	}
+	var one int
+	return s.read.QueryRowContext(ctx, `SELECT 1`).Scan(&one)
+}
+
+// userError turns the engine's errors that an operator can act on into ones
+// that may be shown.
+func userError(err error) error {
+	var e *sqlite.Error
+	if !errors.As(err, &e) {
+		return err
+	}
+	switch e.Code() & 0xff {
+	case sqlite3.SQLITE_FULL:
+		return errors.Join(&postrider.Error{
+			Kind: postrider.StorageFull, Code: "storage_full", RetryAfter: 30 * time.Second,
+			Detail: "The server's disk is full; nothing of this request was stored. Try again later.",
+		}, err)
+	case sqlite3.SQLITE_IOERR, sqlite3.SQLITE_READONLY, sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_BUSY:
+		return errors.Join(unavailable(), err)
+	}
+	return err
+}
+
+func unavailable() *postrider.Error {
+	return &postrider.Error{
+		Kind: postrider.Unavailable, Code: "store_unavailable", RetryAfter: 5 * time.Second,
+		Detail: "The server's store is not available; nothing of this request was stored. Try again in a few seconds.",
+	}
+}
+
+// micros and its inverse are how times are kept.
+func micros(t time.Time) int64 { return t.UnixMicro() }
+
+func fromMicros(us int64) time.Time { return time.UnixMicro(us).UTC() }
+
+// optional is NULL for the zero time.
+func optional(t time.Time) any {
+	if t.IsZero() {
+		return nil
+	}
+	return t.UnixMicro()
+}
+
+func fromOptional(us sql.NullInt64) time.Time {
+	if !us.Valid {
+		return time.Time{}
+	}
+	return fromMicros(us.Int64)
+}
+
+// scanID reads an ID column.
+type scanID struct{ id *postrider.ID }
+
+func (s scanID) Scan(value any) error {
+	b, ok := value.([]byte)
+	if !ok || len(b) != len(s.id) {
+		return fmt.Errorf("an id column holds %T of unexpected form", value)
+	}
+	copy(s.id[:], b)
+	return nil
+}
+
+// onceError keeps the first error it is given.
+type onceError struct {
+	mu  sync.Mutex
+	err error
+}
+
+func (o *onceError) set(err error) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if o.err == nil {
+		o.err = err
+	}
+}
+
+func (o *onceError) get() error {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return o.err
+}

@@ -1,0 +1,247 @@
+package sqlite
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"fmt"
+	"sync"
+
+	sqlite "modernc.org/sqlite"
+	sqlite3 "modernc.org/sqlite/lib"
+)
+
+// A writer runs write operations in shared transactions. Whoever comes while a
+// commit is on its way to the disk waits in pending; the next transaction
+// takes all that wait. So a lone caller pays one fsync and no delay, and under
+// load the fsync is shared by as many as came during the last one: the batch
+// size adapts by itself.
+type writer struct {
+	db         *sql.DB
+	conn       *sql.Conn
+	statements []*sql.Stmt
+
+	mu      sync.Mutex
+	pending []*operation
+	closed  bool
+	wake    chan struct{}
+	done    chan struct{}
+	failed  onceError
+}
+
+// An operation is one caller's part of a transaction. It may be run twice,
+// when the transaction of which it was a part failed because of another.
+type operation struct {
+	run    func(tx) error
+	answer chan error
+}
+
+// A statement is one that the writer keeps prepared.
+type statement int
+
+var writeSQL []string
+
+// prepared is called by each noun's file for each of its write statements.
+func prepared(sql string) statement {
+	writeSQL = append(writeSQL, sql)
+	return statement(len(writeSQL) - 1)
+}
+
+var (
+	beginTx    = prepared(`BEGIN IMMEDIATE`)
+	commitTx   = prepared(`COMMIT`)
+	rollbackTx = prepared(`ROLLBACK`)
+)
+
+// A tx runs prepared statements inside the writer's transaction.
+type tx struct{ w *writer }
+
+// Exec runs a statement and returns how many rows it changed.
+func (t tx) exec(id statement, args ...any) (int64, error) {
+	result, err := t.w.statements[id].Exec(args...)
+	if err != nil {
+		return 0, fmt.Errorf("run %q: %w", writeSQL[id], err)
+	}
+	return result.RowsAffected()
+}
+
+func (t tx) queryRow(id statement, args ...any) *sql.Row {
+	return t.w.statements[id].QueryRow(args...)
+}
+
+func (t tx) query(id statement, args ...any) (*sql.Rows, error) {
+	return t.w.statements[id].Query(args...)
+}
+
+const (
+	// maxBatch bounds a transaction, so that nobody waits for an endless one.
+	maxBatch = 512
+)
+
+func (w *writer) prepare(ctx context.Context) (err error) {
+	if w.conn, err = w.db.Conn(ctx); err != nil {
+		return fmt.Errorf("open the writing connection: %w", err)
+	}
+	for _, sql := range writeSQL {
+		prepared, err := w.conn.PrepareContext(ctx, sql) //nolint:sqlclosecheck // closed with the connection
+		if err != nil {
+			return fmt.Errorf("prepare %q: %w", sql, err)
+		}
+		w.statements = append(w.statements, prepared)
+	}
+	return nil
+}
+
+func (w *writer) start() {
+	w.wake = make(chan struct{}, 1)
+	w.done = make(chan struct{})
+	go w.loop()
+}
+
+// close lets the pending operations finish first.
+func (w *writer) close() error {
+	if w.done != nil {
+		w.mu.Lock()
+		w.closed = true
+		w.mu.Unlock()
+		w.signal()
+		<-w.done
+	}
+	var errs []error
+	if w.conn != nil {
+		errs = append(errs, w.conn.Close())
+	}
+	if w.db != nil {
+		errs = append(errs, w.db.Close())
+	}
+	return errors.Join(errs...)
+}
+
+func (w *writer) signal() {
+	select {
+	case w.wake <- struct{}{}:
+	default:
+	}
+}
+
+// broken is why no more writes are accepted, nil while they are.
+func (w *writer) broken() error { return w.failed.get() }
+
+var errClosed = errors.New("the store is closed")
+
+// write runs one operation inside a shared transaction and returns when that
+// is on disk. The caller's context only matters before the operation starts:
+// what is on its way to the disk is waited for, since its outcome must be
+// known.
+func (w *writer) write(ctx context.Context, run func(tx) error) error {
+	op := &operation{run: run, answer: make(chan error, 1)}
+	w.mu.Lock()
+	if err := w.refusal(ctx); err != nil {
+		w.mu.Unlock()
+		return err
+	}
+	w.pending = append(w.pending, op)
+	first := len(w.pending) == 1
+	w.mu.Unlock()
+	if first {
+		w.signal()
+	}
+	return <-op.answer
+}
+
+func (w *writer) refusal(ctx context.Context) error {
+	if w.closed {
+		return errClosed
+	}
+	if err := w.broken(); err != nil {
+		return err
+	}
+	return ctx.Err()
+}
+
+func (w *writer) loop() {
+	defer close(w.done)
+	for range w.wake {
+		for {
+			batch, closed := w.take()
+			if len(batch) == 0 {
+				if closed {
+					return
+				}
+				break
+			}
+			w.commit(batch)
+		}
+	}
+}
+
+func (w *writer) take() (batch []*operation, closed bool) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	n := min(len(w.pending), maxBatch)
+	batch = w.pending[:n:n]
+	w.pending = w.pending[n:]
+	return batch, w.closed
+}
+
+// commit runs a batch in one transaction. When an operation or the commit
+// fails, everything is rolled back and each operation is run in a transaction
+// of its own, so that a fault of one caller is not the fault of another.
+func (w *writer) commit(batch []*operation) {
+	err := w.transact(batch)
+	if err != nil && len(batch) > 1 && w.broken() == nil {
+		for _, op := range batch {
+			op.answer <- w.transact([]*operation{op})
+		}
+		return
+	}
+	for _, op := range batch {
+		op.answer <- err
+	}
+}
+
+func (w *writer) transact(batch []*operation) (err error) {
+	if err := w.broken(); err != nil {
+		return err
+	}
+	t := tx{w}
+	if _, err := t.exec(beginTx); err != nil {
+		return userError(err)
+	}
+	for _, op := range batch {
+		if err = op.run(t); err != nil {
+			break
+		}
+	}
+	if err == nil {
+		_, err = t.exec(commitTx)
+	}
+	if err == nil {
+		return nil
+	}
+	w.checkDisk(err)
+	// A full disk or an I/O error may have rolled back already.
+	if _, rollbackErr := t.exec(rollbackTx); rollbackErr != nil && w.broken() == nil && !isNoTransaction(rollbackErr) {
+		w.failed.set(errors.Join(unavailable(), rollbackErr))
+	}
+	return userError(err)
+}
+
+// checkDisk stops all writes after a failed fsync: the kernel may have dropped
+// the pages that it could not write, and a later fsync would report success
+// for data that is not there.
+func (w *writer) checkDisk(err error) {
+	var e *sqlite.Error
+	if !errors.As(err, &e) {
+		return
+	}
+	switch e.Code() {
+	case sqlite3.SQLITE_IOERR_FSYNC, sqlite3.SQLITE_IOERR_DIR_FSYNC, sqlite3.SQLITE_CORRUPT:
+		w.failed.set(errors.Join(unavailable(), fmt.Errorf("the disk cannot be trusted any more, restart needed: %w", err)))
+	}
+}
+
+func isNoTransaction(err error) bool {
+	var e *sqlite.Error
+	return errors.As(err, &e) && e.Code()&0xff == sqlite3.SQLITE_ERROR
+}
