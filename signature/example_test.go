@@ -1,6 +1,7 @@
 package signature_test
 
 import (
+	"context"
 	"crypto/ed25519"
 	"errors"
 	"fmt"
@@ -71,7 +72,7 @@ func ExampleVerifier_VerifyHex() {
 		w.WriteHeader(http.StatusNoContent)
 	}
 
-	request := httptest.NewRequest(http.MethodPost, "/api/callback", strings.NewReader(`{"room":"1204"}`))
+	request := httptest.NewRequestWithContext(context.Background(), http.MethodPost, "/api/callback", strings.NewReader(`{"room":"1204"}`))
 	request.Header.Set("X-Clubmed-Signature", "sha256=0000000000000000000000000000000000000000000000000000000000000000")
 	answer := httptest.NewRecorder()
 	callback(answer, request)

@@ -56,14 +56,14 @@ func (b vectorBody) bytes() []byte {
 	return []byte(b.Body)
 }
 
-func readVectors[T any](t testing.TB, name string) (vectors T) {
-	t.Helper()
+func readVectors[T any](tb testing.TB, name string) (vectors T) {
+	tb.Helper()
 	text, err := os.ReadFile("testdata/" + name)
 	if err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
 	if err := json.Unmarshal(text, &vectors); err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
 	return vectors
 }
@@ -90,11 +90,11 @@ func checkWant(t *testing.T, got error, want string) {
 	}
 }
 
-func newVerifier(t testing.TB, options signature.Options) *signature.Verifier {
-	t.Helper()
+func newVerifier(tb testing.TB, options signature.Options) *signature.Verifier {
+	tb.Helper()
 	verifier, err := signature.NewVerifier(options)
 	if err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
 	return verifier
 }
