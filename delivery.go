@@ -196,6 +196,9 @@ type Accepted struct {
 type ClaimLimit struct {
 	Rows  int
 	Bytes int // of payloads; the first delivery is claimed whatever its size
+	// Early claims deliveries that are not yet due, too: those of a deleted
+	// webhook are all cancelled at once.
+	Early bool
 }
 
 // Claimed is what a lane gets when it asks the store for work.

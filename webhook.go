@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net/url"
+	"slices"
 	"strings"
 	"time"
 	"unicode"
@@ -85,11 +86,24 @@ const (
 	Form ContentType = "application/x-www-form-urlencoded" // the payload is the form's field "payload"
 )
 
+// Masked stands where a secret is not shown.
+const Masked = "[redacted]"
+
+// sensitiveHeaders are parts of the names of headers that carry credentials.
+var sensitiveHeaders = []string{"authorization", "cookie", "credential", "key", "password", "secret", "session", "token"}
+
+// SensitiveHeader reports whether a custom header's value is likely to be a
+// credential, and is masked wherever headers are shown.
+func SensitiveHeader(name string) bool {
+	lower := strings.ToLower(name)
+	return slices.ContainsFunc(sensitiveHeaders, func(part string) bool { return strings.Contains(lower, part) })
+}
+
 // A Secret is text that must not be seen: printing, logging or encoding one
 // gives [redacted]. Convert it to a string to use it.
 type Secret string
 
-const redacted = "[redacted]"
+const redacted = Masked
 
 func (s Secret) String() string {
 	if s == "" {

@@ -76,6 +76,7 @@ func (r *Registry) UpdateWebhook(
 	if err := r.put(ctx, &w); err != nil {
 		return before, fmt.Errorf("update a webhook: %w", err)
 	}
+	r.changed(id)
 	return w, nil
 }
 
@@ -104,6 +105,7 @@ func (r *Registry) DeleteWebhook(ctx context.Context, tenant string, id postride
 	if err := r.put(ctx, &w); err != nil {
 		return fmt.Errorf("delete a webhook: %w", err)
 	}
+	r.changed(id)
 	return nil
 }
 
@@ -124,7 +126,7 @@ func (r *Registry) check(w, before *postrider.Webhook) error {
 	return faults.Err()
 }
 
-// put writes a webhook to the store, then to memory, then tells who listens.
+// put writes a webhook to the store, then to memory.
 func (r *Registry) put(ctx context.Context, w *postrider.Webhook) error {
 	if err := r.o.Store.PutWebhook(ctx, *w); err != nil {
 		return err
@@ -142,10 +144,13 @@ func (r *Registry) put(ctx context.Context, w *postrider.Webhook) error {
 	t.matches = nil
 	r.webhooks[kept.ID] = &kept
 	r.mu.Unlock()
-	if r.o.Changed != nil {
-		r.o.Changed(kept.ID)
-	}
 	return nil
+}
+
+func (r *Registry) changed(id postrider.ID) {
+	if r.o.Changed != nil {
+		r.o.Changed(id)
+	}
 }
 
 // Forget drops a deleted webhook from memory once its last queued delivery is

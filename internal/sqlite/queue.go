@@ -5,6 +5,7 @@ import (
 	"database/sql"
 	"errors"
 	"fmt"
+	"math"
 	"time"
 
 	"postrider"
@@ -71,7 +72,11 @@ func (s *Store) Claim(ctx context.Context, webhook postrider.ID, limit postrider
 }
 
 func (s *Store) readDue(tx tx, webhook postrider.ID, now time.Time, limit postrider.ClaimLimit, claimed *postrider.Claimed) error {
-	rows, err := tx.query(findDue, webhook[:], micros(now), s.run[:], limit.Rows+1)
+	due := micros(now)
+	if limit.Early {
+		due = math.MaxInt64
+	}
+	rows, err := tx.query(findDue, webhook[:], due, s.run[:], limit.Rows+1)
 	if err != nil {
 		return err
 	}

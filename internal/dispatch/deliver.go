@@ -1,0 +1,175 @@
+package dispatch
+
+import (
+	"context"
+	"fmt"
+	"net/http"
+	"runtime/debug"
+	"strconv"
+	"time"
+
+	"postrider"
+	"postrider/signature"
+)
+
+// deliver makes one attempt and hands its outcome to the settler. A nil or
+// deleted webhook's delivery is marked as cancelled.
+func (d *Dispatcher) deliver(l *lane, delivery *postrider.Delivery, out *outbound) {
+	if out == nil || !out.webhook.DeletedAt.IsZero() {
+		d.settler.add(l, cancelled(delivery, out), len(delivery.Payload))
+		return
+	}
+	attempt := postrider.Attempt{
+		ID: postrider.NewID(), Tenant: delivery.Tenant, WebhookID: delivery.WebhookID, EventID: delivery.EventID,
+		EventType: delivery.EventType, Number: delivery.Attempts + 1, Trigger: delivery.Trigger, At: time.Now(),
+		URL: out.webhook.URL,
+	}
+	attempt.Outcome = d.attempt(delivery, out, &attempt)
+	d.settler.add(l, d.judge(delivery, out.webhook, attempt), len(delivery.Payload))
+}
+
+// attempt builds, signs and sends. A delivery that makes our own code panic
+// fails like any other, so that its lane goes on.
+func (d *Dispatcher) attempt(delivery *postrider.Delivery, out *outbound, a *postrider.Attempt) (o postrider.Outcome) {
+	defer func() {
+		if problem := recover(); problem != nil {
+			d.o.Logger.Error("an attempt panicked", "webhook", a.WebhookID, "event", a.EventID,
+				"panic", fmt.Sprint(problem), "stack", string(debug.Stack()))
+			o = postrider.Outcome{
+				Failure: postrider.FailUnsendable,
+				Detail:  "The request could not be made because of a fault in the server. Its operator has been told.",
+			}
+		}
+	}()
+	body := out.webhook.ContentType.Wrap(delivery.Payload)
+	header := out.header(delivery.EventType, delivery.EventID, a.Number, a.At, body)
+	a.RequestHeader = out.masked(header)
+	return d.o.Sender.Send(d.attempts, &postrider.Request{
+		URL: a.URL, Header: header, Body: body, Timeout: out.timeout, InsecureSSL: out.webhook.InsecureSSL,
+	})
+}
+
+// judge decides what an outcome means for the delivery.
+func (d *Dispatcher) judge(delivery *postrider.Delivery, w *postrider.Webhook, a postrider.Attempt) postrider.Settlement {
+	s := postrider.Settlement{Key: delivery.DeliveryKey, Done: true}
+	a.Status = postrider.AttemptSuccess
+	if o := &a.Outcome; !o.OK() {
+		a.Status = postrider.AttemptFailure
+		if wait, again := d.retryIn(w, delivery, o); again {
+			s.Done, s.RetryIn = false, wait
+			s.Attempts, s.Retries = a.Number, delivery.Retries+1
+		}
+		if o.StatusCode == statusGone {
+			d.disableGone(&a)
+		}
+	}
+	s.Attempt = a
+	return s
+}
+
+func (d *Dispatcher) disableGone(a *postrider.Attempt) {
+	err := d.o.Webhooks.DisableWebhook(context.WithoutCancel(d.attempts), a.WebhookID, postrider.Disabled{
+		At: a.At.UTC(), Code: "gone",
+		Reason: "The receiver answered 410 Gone, which means that it wants no more deliveries. " +
+			"Later events are held; switch the webhook on again to have them sent.",
+	})
+	if err != nil {
+		d.o.Logger.Error("a webhook that answered 410 was not disabled", "webhook", a.WebhookID, "error", err)
+	}
+}
+
+// cancelled marks a delivery that was ended without being sent.
+func cancelled(delivery *postrider.Delivery, out *outbound) postrider.Settlement {
+	a := postrider.Attempt{
+		ID: postrider.NewID(), Tenant: delivery.Tenant, WebhookID: delivery.WebhookID, EventID: delivery.EventID,
+		EventType: delivery.EventType, Number: delivery.Attempts, Trigger: delivery.Trigger, At: time.Now(),
+		Status: postrider.AttemptCancelled,
+		Outcome: postrider.Outcome{
+			Failure: postrider.FailCancelled, Detail: "The webhook was deleted before this delivery was sent.",
+		},
+	}
+	if out != nil {
+		a.URL = out.webhook.URL
+	}
+	return postrider.Settlement{Key: delivery.DeliveryKey, Attempt: a, Done: true}
+}
+
+// headerNames are spelled once; those of a brand follow its name.
+type headerNames struct {
+	userAgent, event, delivery, hookID, attempt, signature string
+}
+
+func newHeaderNames(brand, version string) headerNames {
+	return headerNames{
+		userAgent: brand + "-Hookshot/" + version,
+		event:     "X-" + brand + "-Event", delivery: "X-" + brand + "-Delivery", hookID: "X-" + brand + "-Hook-ID",
+		attempt: "X-" + brand + "-Attempt", signature: "X-" + brand + "-Signature",
+	}
+}
+
+// outbound is what all requests to one webhook, as it is now, have in common.
+type outbound struct {
+	names     *headerNames
+	webhook   *postrider.Webhook
+	timeout   time.Duration
+	signer    *signature.Signer // nil without a secret
+	fixed     [][2]string       // headers that are the same in every request
+	sensitive []string          // names of headers that are masked in the log
+}
+
+func (d *Dispatcher) newOutbound(w *postrider.Webhook) *outbound {
+	out := &outbound{names: &d.headers, webhook: w, timeout: d.o.Timeout}
+	if w.Timeout != 0 {
+		out.timeout = w.Timeout
+	}
+	if w.Secret != "" {
+		out.signer = signature.NewSigner(string(w.Secret))
+	}
+	out.fixed = [][2]string{
+		{"Content-Type", string(w.ContentType)}, {"User-Agent", d.headers.userAgent}, {d.headers.hookID, w.ID.String()},
+	}
+	for name, value := range w.Headers {
+		out.fixed = append(out.fixed, [2]string{name, value})
+		if postrider.SensitiveHeader(name) {
+			out.sensitive = append(out.sensitive, name)
+		}
+	}
+	return out
+}
+
+// header makes the headers of one attempt. Both signatures cover the body's
+// exact bytes.
+func (out *outbound) header(eventType, eventID string, attempt int, at time.Time, body []byte) http.Header {
+	n := len(out.fixed) + 7
+	h, values := make(http.Header, n), make([]string, 0, n)
+	set := func(name, value string) {
+		values = append(values, value)
+		h[name] = values[len(values)-1 : len(values) : len(values)]
+	}
+	for _, f := range out.fixed {
+		set(f[0], f[1])
+	}
+	set(out.names.event, eventType)
+	set(out.names.delivery, eventID)
+	set(out.names.attempt, strconv.Itoa(attempt))
+	if out.signer != nil {
+		var buffer [128]byte
+		set(out.names.signature, string(out.signer.AppendHex(buffer[:0], body)))
+		set(signature.HeaderID, eventID)
+		set(signature.HeaderTimestamp, strconv.FormatInt(at.Unix(), 10))
+		set(signature.HeaderSignature, string(out.signer.AppendStandard(buffer[:0], eventID, at, body)))
+	}
+	return h
+}
+
+// masked is what the log keeps of a request's headers.
+func (out *outbound) masked(h http.Header) http.Header {
+	if len(out.sensitive) == 0 {
+		return h
+	}
+	h = h.Clone()
+	for _, name := range out.sensitive {
+		h[name] = []string{postrider.Masked}
+	}
+	return h
+}

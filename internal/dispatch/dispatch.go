@@ -1,0 +1,318 @@
+// Package dispatch sends deliveries: one lane for each webhook with work, so
+// that a slow, dead or hostile endpoint fills its own lane and nothing else.
+//
+//	publish ── Admit, Committed ──▶ lane ── deliver ──▶ Sender
+//	store ── Claim ─────────────▶   │                     │ Outcome
+//	store ◀── Settle ── settler ◀───┴─────────────────────┘
+//
+// It knows lanes, claims, the retry schedule and what an outcome means. It
+// must not know HTTP handlers, SQL or how a socket is opened. Publish hands it
+// what was just committed, the registry tells it of changed webhooks, the app
+// runs it.
+package dispatch
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"postrider"
+)
+
+// A Store keeps the deliveries that are not settled.
+type Store interface {
+	Claim(ctx context.Context, webhook postrider.ID, limit postrider.ClaimLimit) (postrider.Claimed, error)
+	Settle(context.Context, []postrider.Settlement) error
+	Release(context.Context, []postrider.DeliveryKey) error
+	Waiting(ctx context.Context, after postrider.ID, limit int) ([]postrider.Waiting, error)
+}
+
+// Webhooks are where deliveries go, as they are at the moment of sending.
+type Webhooks interface {
+	WebhookByID(postrider.ID) (*postrider.Webhook, bool)
+	DisableWebhook(context.Context, postrider.ID, postrider.Disabled) error
+	// Forget is called when a deleted webhook has no deliveries any more.
+	Forget(postrider.ID)
+}
+
+// A Sender makes one attempt. It never fails: what goes wrong is the outcome.
+type Sender interface {
+	Send(context.Context, *postrider.Request) postrider.Outcome
+}
+
+// Options are a Dispatcher's settings. Zero fields mean the defaults.
+type Options struct {
+	Store    Store
+	Webhooks Webhooks
+	Sender   Sender
+	Logger   *slog.Logger
+	Brand    string // part of the header names, such as Clubmed
+	Version  string // part of the User-Agent
+
+	Timeout       time.Duration   // of one attempt; default 15 s
+	RetrySchedule []time.Duration // default DefaultRetrySchedule
+	MaxInFlight   int             // attempts at once of one webhook; default 16
+	LaneRows      int             // deliveries of one webhook in memory; default 1,024
+	LaneBytes     int             // payload bytes of one webhook in memory; default 8 MiB
+	TotalBytes    int64           // payload bytes of all lanes; default 64 MiB
+	Grace         time.Duration   // how long a stop waits for attempts; default 20 s
+	SweepEvery    time.Duration   // default 15 s
+}
+
+func (o *Options) setDefaults() {
+	if o.Logger == nil {
+		o.Logger = slog.New(slog.DiscardHandler)
+	}
+	if o.RetrySchedule == nil {
+		o.RetrySchedule = DefaultRetrySchedule
+	}
+	def(&o.Brand, "Clubmed")
+	def(&o.Version, "dev")
+	def(&o.Timeout, 15*time.Second)
+	def(&o.MaxInFlight, 16)
+	def(&o.LaneRows, 1024)
+	def(&o.LaneBytes, 8<<20)
+	def(&o.TotalBytes, 64<<20)
+	def(&o.Grace, 20*time.Second)
+	def(&o.SweepEvery, 15*time.Second)
+}
+
+func def[T comparable](field *T, value T) {
+	var zero T
+	if *field == zero {
+		*field = value
+	}
+}
+
+// A Dispatcher owns the lanes. Its methods may be called concurrently; nothing
+// is sent before Run.
+type Dispatcher struct {
+	o       Options
+	headers headerNames
+	settler *settler
+
+	mu       sync.RWMutex
+	lanes    map[postrider.ID]*lane
+	stopping bool
+
+	running atomic.Bool
+
+	work   sync.WaitGroup // workers and refills
+	bytes  atomic.Int64   // payload bytes in all lanes
+	oldest atomic.Int64   // Stats.OldestDue
+
+	// attempts is the context of everything that is being sent: it outlives
+	// Run's, so that a stop does not cut attempts short.
+	attempts context.Context //nolint:containedctx // the lifetime of all attempts, ended by Run
+	abort    context.CancelFunc
+}
+
+// New makes a Dispatcher. It starts nothing.
+func New(o Options) *Dispatcher {
+	o.setDefaults()
+	d := &Dispatcher{o: o, headers: newHeaderNames(o.Brand, o.Version), lanes: map[postrider.ID]*lane{}}
+	d.settler = newSettler(d)
+	d.attempts, d.abort = context.WithCancel(context.Background())
+	return d
+}
+
+// Run sends until the context ends, then stops in order: nothing new is
+// started, what is in flight may finish within the grace, its outcomes are
+// recorded, and what waits in memory is given back to the store.
+func (d *Dispatcher) Run(ctx context.Context) error {
+	settled := make(chan struct{})
+	go func() {
+		defer close(settled)
+		d.settler.run()
+	}()
+	d.start()
+	d.sweepUntil(ctx)
+
+	d.mu.Lock()
+	d.stopping = true
+	for _, l := range d.lanes {
+		l.stop()
+	}
+	d.mu.Unlock()
+	grace := time.AfterFunc(d.o.Grace, d.abort)
+	d.work.Wait()
+	grace.Stop()
+	d.abort()
+	d.settler.close()
+	<-settled
+	return d.releaseAll()
+}
+
+// start sets the lanes going that were filled before Run.
+func (d *Dispatcher) start() {
+	d.running.Store(true)
+	d.mu.RLock()
+	defer d.mu.RUnlock()
+	for _, l := range d.lanes {
+		l.start()
+	}
+}
+
+func (d *Dispatcher) releaseAll() error {
+	d.mu.RLock()
+	defer d.mu.RUnlock()
+	var keys []postrider.DeliveryKey
+	for _, l := range d.lanes {
+		keys = append(keys, l.drain()...)
+	}
+	if len(keys) == 0 {
+		return nil
+	}
+	if err := d.o.Store.Release(context.Background(), keys); err != nil {
+		return fmt.Errorf("release %d claimed deliveries: %w", len(keys), err)
+	}
+	return nil
+}
+
+// Admit marks as claimed those deliveries that their lanes have room for now,
+// and keeps that room. The others are left to be claimed from the store.
+func (d *Dispatcher) Admit(deliveries []postrider.Delivery) {
+	for i := range deliveries {
+		delivery := &deliveries[i]
+		w, found := d.o.Webhooks.WebhookByID(delivery.WebhookID)
+		delivery.Claimed = found && w.Sending() && d.lane(delivery.WebhookID).reserve(delivery)
+	}
+}
+
+// Committed starts what Admit claimed and notes what it did not.
+func (d *Dispatcher) Committed(deliveries []postrider.Delivery) {
+	for i := range deliveries {
+		delivery := &deliveries[i]
+		if delivery.Claimed {
+			d.lane(delivery.WebhookID).push(delivery)
+		} else {
+			d.Wake(delivery.WebhookID)
+		}
+	}
+}
+
+// Abandoned gives back the room that Admit kept, for deliveries that were not
+// committed.
+func (d *Dispatcher) Abandoned(deliveries []postrider.Delivery) {
+	for i := range deliveries {
+		if delivery := &deliveries[i]; delivery.Claimed {
+			d.lane(delivery.WebhookID).unreserve(delivery)
+		}
+	}
+}
+
+// Wake makes a webhook's lane look for work in the store: something is there,
+// or the webhook has changed.
+func (d *Dispatcher) Wake(webhook postrider.ID) {
+	if w, found := d.o.Webhooks.WebhookByID(webhook); found && (w.Sending() || !w.DeletedAt.IsZero()) {
+		for !d.lane(webhook).spill() { //nolint:revive // a lane that retired meanwhile is not found again
+		}
+	}
+}
+
+// lane returns a webhook's lane and makes it when there is none.
+func (d *Dispatcher) lane(webhook postrider.ID) *lane {
+	d.mu.RLock()
+	l, found := d.lanes[webhook]
+	d.mu.RUnlock()
+	if found {
+		return l
+	}
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if l, found = d.lanes[webhook]; !found {
+		l = &lane{d: d, webhook: webhook, stopped: d.stopping}
+		d.lanes[webhook] = l
+	}
+	return l
+}
+
+// sweepUntil looks through the store for webhooks with work, at the start and
+// then every now and then. After the start it finds only what was missed, so
+// that nothing is ever stuck.
+func (d *Dispatcher) sweepUntil(ctx context.Context) {
+	for first := true; ; first = false {
+		if err := d.sweep(ctx, first); err != nil && ctx.Err() == nil {
+			d.o.Logger.Error("the sweep for due deliveries ended early", "error", err)
+		}
+		nap := time.NewTimer(d.o.SweepEvery)
+		select {
+		case <-ctx.Done():
+			nap.Stop()
+			return
+		case <-nap.C:
+		}
+	}
+}
+
+// sweepPage is how many webhooks one question to the store asks for.
+const sweepPage = 1000
+
+func (d *Dispatcher) sweep(ctx context.Context, first bool) error {
+	var oldest time.Duration
+	var after postrider.ID
+	for {
+		page, err := d.o.Store.Waiting(ctx, after, sweepPage)
+		if err != nil {
+			return err
+		}
+		for _, waiting := range page {
+			after = waiting.WebhookID
+			w, found := d.o.Webhooks.WebhookByID(after)
+			if !found || !w.Sending() && w.DeletedAt.IsZero() {
+				continue // held
+			}
+			oldest = max(oldest, -waiting.Due)
+			switch l := d.lane(after); {
+			case waiting.Due > 0:
+				l.wakeAfter(waiting.Due)
+			case first || l.idle():
+				d.Wake(after)
+			}
+		}
+		if len(page) < sweepPage {
+			break
+		}
+	}
+	d.oldest.Store(int64(oldest))
+	d.dropIdle()
+	return nil
+}
+
+// dropIdle forgets the lanes that have nothing to do. Nobody can be about to
+// use one: whoever reserves in a lane does it under the lane's lock, after
+// which it is not idle, and a lane that is gone is never found again.
+func (d *Dispatcher) dropIdle() {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	for id, l := range d.lanes {
+		if l.retire() {
+			delete(d.lanes, id)
+			d.o.Webhooks.Forget(id)
+		}
+	}
+}
+
+// Stats are for metrics.
+type Stats struct {
+	Lanes     int
+	Ready     int           // deliveries in memory that wait for a worker
+	InFlight  int           // attempts on the wire
+	Unsettled int           // attempts made whose outcome is not yet on disk
+	Bytes     int64         // payload bytes in memory
+	OldestDue time.Duration // how long the oldest due delivery has waited, at the last sweep
+}
+
+// Stats counts what the lanes hold now.
+func (d *Dispatcher) Stats() Stats {
+	d.mu.RLock()
+	defer d.mu.RUnlock()
+	s := Stats{Lanes: len(d.lanes), Bytes: d.bytes.Load(), OldestDue: time.Duration(d.oldest.Load())}
+	for _, l := range d.lanes {
+		l.addTo(&s)
+	}
+	return s
+}
