@@ -20,7 +20,7 @@ test: ## install what the tests need and run every test
 	go test ./...
 
 check: BENCHTIME = 1x
-check: FUZZTIME = 20000x
+check: FUZZTIME = 50000x
 check: fmt-check tidy-check lint deadcode vulncheck race bench fuzz ## run all checks: formatters, linters, race detector, benchmarks once, short fuzzing
 
 fmt: ## format every Go file
