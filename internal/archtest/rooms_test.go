@@ -64,9 +64,6 @@ var rooms = map[string]room{
 	"internal/receivertest": {ForTests: true, Rooms: []string{theRoot, "signature", "internal/testkit"}, Modules: []string{compare}},
 	"internal/archtest":     {ForTests: true},
 	"internal/e2e":          {ForTests: true, Rooms: []string{anything}, Modules: []string{anything}},
-
-	// The receiver that partners copy: it builds outside this module too.
-	"docs/receivers/go": {},
 }
 
 // refuse says why a room's code may not import a path; empty: it may.
