@@ -64,7 +64,7 @@ func makeKey(dir, path string) ([]byte, error) {
 		return nil, fmt.Errorf("make the data directory: %w", err)
 	}
 	key := make([]byte, 32)
-	rand.Read(key) //nolint:errcheck // crypto/rand.Read never returns an error since Go 1.24
+	rand.Read(key)
 	draft := path + ".new"
 	file, err := os.OpenFile(draft, os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o600)
 	if err != nil {

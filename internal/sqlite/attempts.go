@@ -90,9 +90,10 @@ func (s *Store) Attempts(ctx context.Context, f postrider.AttemptFilter) (page p
 	rest, restArgs := otherConditions(&f)
 	searched := max(searchedRows, f.Limit+1)
 	// The inner query walks one index backwards; the outer one looks at what
-	// that finds, and never at more than searched rows.
-	query := `SELECT ` + attemptColumns + ` FROM (SELECT * FROM attempts WHERE ` + indexed +
-		` ORDER BY id DESC LIMIT ?) AS attempts WHERE ` + rest + ` ORDER BY id DESC LIMIT ?`
+	// that finds, in that order, and never at more than searched rows. Asking
+	// it to sort again would make it read all of them first.
+	query := `SELECT ` + attemptColumns + ` FROM (SELECT ` + attemptColumns + ` FROM attempts WHERE ` + indexed + //nolint:gosec // conditions are our own text, values are parameters
+		` ORDER BY id DESC LIMIT ?) AS attempts WHERE ` + rest + ` LIMIT ?`
 	args := slices.Concat(indexedArgs, []any{searched}, restArgs, []any{f.Limit + 1})
 	rows, err := s.read.QueryContext(ctx, query, args...)
 	if err != nil {

@@ -19,7 +19,6 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
-	"sync"
 	"syscall"
 	"time"
 
@@ -62,6 +61,7 @@ func Open(ctx context.Context, dir string, sealer Sealer) (_ *Store, err error) 
 		return nil, fmt.Errorf("make the data directory: %w", err)
 	}
 	s := &Store{sealer: sealer, run: postrider.NewID()}
+	s.writer.failed.set = make(chan struct{})
 	defer func() {
 		if err != nil {
 			err = errors.Join(err, s.Close())
@@ -212,22 +212,6 @@ func (s scanID) Scan(value any) error {
 	return nil
 }
 
-// onceError keeps the first error it is given.
-type onceError struct {
-	mu  sync.Mutex
-	err error
-}
-
-func (o *onceError) set(err error) {
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	if o.err == nil {
-		o.err = err
-	}
-}
-
-func (o *onceError) get() error {
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	return o.err
-}
+// Failed is closed when the store can no longer be trusted and accepts no more
+// writes; Ping says why. Only a restart helps.
+func (s *Store) Failed() <-chan struct{} { return s.writer.failed.set }

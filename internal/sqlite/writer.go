@@ -26,7 +26,7 @@ type writer struct {
 	closed  bool
 	wake    chan struct{}
 	done    chan struct{}
-	failed  onceError
+	failed  failure
 }
 
 // An operation is one caller's part of a transaction. It may be run twice,
@@ -125,7 +125,7 @@ func (w *writer) signal() {
 }
 
 // broken is why no more writes are accepted, nil while they are.
-func (w *writer) broken() error { return w.failed.get() }
+func (w *writer) broken() error { return w.failed.reason() }
 
 var errClosed = errors.New("the store is closed")
 
@@ -222,7 +222,7 @@ func (w *writer) transact(batch []*operation) (err error) {
 	w.checkDisk(err)
 	// A full disk or an I/O error may have rolled back already.
 	if _, rollbackErr := t.exec(rollbackTx); rollbackErr != nil && w.broken() == nil && !isNoTransaction(rollbackErr) {
-		w.failed.set(errors.Join(unavailable(), rollbackErr))
+		w.failed.because(errors.Join(unavailable(), rollbackErr))
 	}
 	return userError(err)
 }
@@ -237,11 +237,34 @@ func (w *writer) checkDisk(err error) {
 	}
 	switch e.Code() {
 	case sqlite3.SQLITE_IOERR_FSYNC, sqlite3.SQLITE_IOERR_DIR_FSYNC, sqlite3.SQLITE_CORRUPT:
-		w.failed.set(errors.Join(unavailable(), fmt.Errorf("the disk cannot be trusted any more, restart needed: %w", err)))
+		w.failed.because(errors.Join(unavailable(), fmt.Errorf("the disk cannot be trusted any more, restart needed: %w", err)))
 	}
 }
 
 func isNoTransaction(err error) bool {
 	var e *sqlite.Error
 	return errors.As(err, &e) && e.Code()&0xff == sqlite3.SQLITE_ERROR
+}
+
+// A failure happens at most once and stays.
+type failure struct {
+	once sync.Once
+	err  error
+	set  chan struct{} // closed once err is there
+}
+
+func (f *failure) because(err error) {
+	f.once.Do(func() {
+		f.err = err
+		close(f.set)
+	})
+}
+
+func (f *failure) reason() error {
+	select {
+	case <-f.set:
+		return f.err
+	default:
+		return nil
+	}
 }
