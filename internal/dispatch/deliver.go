@@ -55,16 +55,22 @@ func (d *Dispatcher) judge(delivery *postrider.Delivery, w *postrider.Webhook, a
 	a.Status = postrider.AttemptSuccess
 	if o := &a.Outcome; !o.OK() {
 		a.Status = postrider.AttemptFailure
-		if wait, again := d.retryIn(w, delivery, o); again {
+		if o.StatusCode == statusGone && d.stillAt(&a) {
+			d.disableGone(&a)
+		} else if wait, again := d.retryIn(w, delivery, o); again {
 			s.Done, s.RetryIn = false, wait
 			s.Attempts, s.Retries = a.Number, delivery.Retries+1
-		}
-		if o.StatusCode == statusGone {
-			d.disableGone(&a)
 		}
 	}
 	s.Attempt = a
 	return s
+}
+
+// stillAt reports whether the webhook has the URL that the attempt used: what
+// an address says of itself does not concern the one that replaced it.
+func (d *Dispatcher) stillAt(a *postrider.Attempt) bool {
+	w, found := d.o.Webhooks.WebhookByID(a.WebhookID)
+	return found && w.URL == a.URL
 }
 
 func (d *Dispatcher) disableGone(a *postrider.Attempt) {

@@ -24,8 +24,8 @@ const (
 
 // retryIn decides whether and when a failed delivery is tried again.
 func (d *Dispatcher) retryIn(w *postrider.Webhook, delivery *postrider.Delivery, o *postrider.Outcome) (wait time.Duration, again bool) {
-	if o.StatusCode == statusGone || delivery.EventType == postrider.PingEvent {
-		return 0, false // what is gone stays gone, and a ping is attempted once
+	if delivery.EventType == postrider.PingEvent {
+		return 0, false // a ping is attempted once
 	}
 	schedule := d.o.RetrySchedule
 	if w.RetrySchedule != nil {
