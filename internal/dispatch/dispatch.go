@@ -207,11 +207,16 @@ func (d *Dispatcher) Abandoned(deliveries []postrider.Delivery) {
 // Wake makes a webhook's lane look for work in the store: something is there,
 // or the webhook has changed.
 func (d *Dispatcher) Wake(webhook postrider.ID) {
-	if w, found := d.o.Webhooks.WebhookByID(webhook); found && (w.Sending() || !w.DeletedAt.IsZero()) {
+	if w, _ := d.o.Webhooks.WebhookByID(webhook); !held(w) {
 		for !d.lane(webhook).spill() { //nolint:revive // a lane that retired meanwhile is not found again
 		}
 	}
 }
+
+// held reports whether a webhook's deliveries wait until it sends again. Those
+// of one that is deleted, or that nobody knows any more, do not: they are
+// cancelled.
+func held(w *postrider.Webhook) bool { return w != nil && !w.Sending() && w.DeletedAt.IsZero() }
 
 // lane returns a webhook's lane and makes it when there is none.
 func (d *Dispatcher) lane(webhook postrider.ID) *lane {
@@ -262,12 +267,12 @@ func (d *Dispatcher) sweep(ctx context.Context, first bool) error {
 		for _, waiting := range page {
 			after = waiting.WebhookID
 			w, found := d.o.Webhooks.WebhookByID(after)
-			if !found || !w.Sending() && w.DeletedAt.IsZero() {
-				continue // held
+			if held(w) {
+				continue
 			}
 			oldest = max(oldest, -waiting.Due)
 			switch l := d.lane(after); {
-			case waiting.Due > 0:
+			case waiting.Due > 0 && found && w.DeletedAt.IsZero():
 				l.wakeAfter(waiting.Due)
 			case first || l.idle():
 				d.Wake(after)

@@ -161,7 +161,7 @@ func (l *lane) next() (*postrider.Delivery, *outbound) {
 		l.workers--
 		return nil, nil
 	}
-	if w != nil && !w.Sending() && w.DeletedAt.IsZero() {
+	if held(w) {
 		l.workers--
 		l.giveBack()
 		return nil, nil
