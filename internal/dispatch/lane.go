@@ -76,22 +76,26 @@ func (q *fifo) pop() *postrider.Delivery {
 // urgent deliveries go to the front: somebody is looking at the log.
 func urgent(d *postrider.Delivery) bool { return d.Trigger == postrider.TriggerPing }
 
-// urgentRows is the extra room for urgent deliveries when the lane is full.
-const urgentRows = 16
+// The extra room for urgent deliveries when the lane is full.
+const (
+	urgentRows  = 16
+	urgentBytes = 1 << 20
+)
 
 // reserve keeps room for a delivery that is about to be committed, if there is.
 func (l *lane) reserve(d *postrider.Delivery) bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	size := len(d.Payload)
-	rows, full := l.ready.len()+l.reserved, l.d.o.LaneRows
+	rows, bytes := l.d.o.LaneRows, l.d.o.LaneBytes
+	total := l.d.o.TotalBytes
 	if urgent(d) {
-		full += urgentRows
+		rows, bytes, total = rows+urgentRows, bytes+urgentBytes, total+urgentBytes
 	} else if l.spilled {
 		return false // it would overtake those in the store
 	}
-	if l.stopped || l.retired || rows >= full || l.bytes > 0 && l.bytes+size > l.d.o.LaneBytes ||
-		l.bytes > 0 && l.d.bytes.Load()+int64(size) > l.d.o.TotalBytes {
+	if l.stopped || l.retired || l.ready.len()+l.reserved >= rows ||
+		l.bytes > 0 && (l.bytes+size > bytes || l.d.bytes.Load()+int64(size) > total) {
 		return false
 	}
 	l.reserved++
@@ -110,6 +114,7 @@ func (l *lane) unreserve(d *postrider.Delivery) {
 	defer l.mu.Unlock()
 	l.reserved--
 	l.hold(-len(d.Payload))
+	l.refillWhenLow()
 }
 
 // push takes a delivery that was committed in reserved room.
@@ -219,6 +224,7 @@ func (l *lane) settled(s *postrider.Settlement, size int) {
 		l.wakeAfterLocked(s.RetryIn)
 	}
 	l.startWorkers()
+	l.refillWhenLow() // the bytes that are free now may have been what was missing
 }
 
 // spill notes that the store has deliveries for this lane, and fetches them.
