@@ -33,7 +33,9 @@ WHERE tenant_id = ? AND event_id = ? AND webhook_id = ? AND claim = ?`)
 UPDATE queue SET claim = NULL WHERE tenant_id = ? AND event_id = ? AND webhook_id = ? AND claim = ?`)
 
 	findAttempt = prepared(`
-SELECT webhook_id, event_id, event_type FROM attempts WHERE tenant_id = ? AND id = ?`)
+SELECT a.webhook_id, a.event_id, w.id IS NULL OR w.deleted_at IS NOT NULL
+FROM attempts a LEFT JOIN webhooks w ON w.tenant_id = a.tenant_id AND w.id = a.webhook_id
+WHERE a.tenant_id = ? AND a.id = ?`)
 	countAttempts = prepared(`
 SELECT coalesce(max(number), 0) FROM attempts WHERE tenant_id = ? AND event_id = ? AND webhook_id = ?`)
 	// A delivery that still waits is sent at once; one that is being sent is
@@ -41,7 +43,7 @@ SELECT coalesce(max(number), 0) FROM attempts WHERE tenant_id = ? AND event_id =
 	queueAgain = prepared(`
 INSERT INTO queue (tenant_id, event_id, webhook_id, trigger, attempts, retries, due_at)
 VALUES (?1, ?2, ?3, ?4, ?5, 0, ?6)
-ON CONFLICT DO UPDATE SET trigger = ?4, due_at = ?6 WHERE claim IS NOT ?7`)
+ON CONFLICT DO UPDATE SET trigger = ?4, retries = 0, due_at = ?6 WHERE claim IS NOT ?7`)
 )
 
 // Claim gives this run the right to send a webhook's due deliveries, oldest
@@ -144,13 +146,18 @@ func (s *Store) Release(ctx context.Context, keys []postrider.DeliveryKey) error
 // and with its whole retry schedule before it.
 func (s *Store) Redeliver(ctx context.Context, tenant string, attempt postrider.ID) (again postrider.Redelivery, err error) {
 	err = s.write(ctx, func(tx tx) error {
-		var eventType string
-		err := tx.queryRow(findAttempt, tenant, attempt[:]).Scan(scanID{&again.WebhookID}, &again.EventID, &eventType)
-		if errors.Is(err, sql.ErrNoRows) {
+		var deleted bool
+		err := tx.queryRow(findAttempt, tenant, attempt[:]).Scan(scanID{&again.WebhookID}, &again.EventID, &deleted)
+		switch {
+		case errors.Is(err, sql.ErrNoRows):
 			return postrider.Missing("log entry")
-		}
-		if err != nil {
+		case err != nil:
 			return fmt.Errorf("read the attempt to repeat: %w", err)
+		case deleted:
+			return &postrider.Error{
+				Kind: postrider.Conflict, Code: "webhook_deleted",
+				Detail: "The webhook of this delivery has been deleted, so there is nowhere to send it again.",
+			}
 		}
 		var made int
 		if err := tx.queryRow(countAttempts, tenant, again.EventID, again.WebhookID[:]).Scan(&made); err != nil {
