@@ -8,30 +8,62 @@ package config
 
 import (
 	"net/netip"
+	"strings"
 	"time"
+
+	"github.com/alecthomas/kong"
 
 	"postrider"
 )
 
 // Serve are the settings of `postrider serve`.
 type Serve struct {
-	Listen          string           `default:"127.0.0.1:8080" env:"POSTRIDER_LISTEN" placeholder:"ADDRESS" help:"Address of the API, host:port."`
+	Listen          string           `default:"127.0.0.1:8080" env:"POSTRIDER_LISTEN" placeholder:"ADDRESS" help:"Address of the API, host:port. Without a host it is every address of the machine, with port 0 any free port."`
 	DataDir         string           `default:"./postrider-data" env:"POSTRIDER_DATA_DIR" placeholder:"DIR" help:"Where the embedded store keeps its files."`
 	AdminKey        postrider.Secret `env:"POSTRIDER_ADMIN_KEY" placeholder:"KEY" help:"The operator's API key, at least 16 characters. Without one, a key is made at the first start and printed once."`
 	EncryptionKey   postrider.Secret `env:"POSTRIDER_ENCRYPTION_KEY" placeholder:"BASE64" help:"Key that signing secrets are encrypted with, 32 bytes in base64. Without one, a key is made in the data directory."`
-	AllowCIDRs      []netip.Prefix   `name:"allow-cidrs" env:"POSTRIDER_ALLOW_CIDRS" placeholder:"CIDR,…" help:"Address ranges that webhooks may point to although they are not public."`
-	AllowHosts      []string         `env:"POSTRIDER_ALLOW_HOSTS" placeholder:"HOST,…" help:"Host names that webhooks may point to although their addresses are not public; *.example.internal takes all below it."`
+	AllowCIDRs      []netip.Prefix   `name:"allow-cidrs" env:"POSTRIDER_ALLOW_CIDRS" placeholder:"CIDR" help:"Address ranges that webhooks may point to although they are not public."`
+	AllowHosts      []string         `env:"POSTRIDER_ALLOW_HOSTS" placeholder:"HOST" help:"Host names that webhooks may point to although their addresses are not public; *.example.internal takes all below it."`
 	HTTPSOnly       bool             `name:"https-only" env:"POSTRIDER_HTTPS_ONLY" help:"Refuse webhooks with an http URL."`
-	Brand           string           `default:"Clubmed" env:"POSTRIDER_BRAND" placeholder:"NAME" help:"Name in the headers of deliveries, such as X-Clubmed-Signature, and in the User-Agent."`
+	Brand           string           `default:"Clubmed" env:"POSTRIDER_BRAND" placeholder:"NAME" help:"Name in the headers of deliveries, such as X-Clubmed-Signature, and in the User-Agent: letters, digits and dashes."`
 	StrictCatalogue bool             `env:"POSTRIDER_STRICT_CATALOGUE" help:"Refuse event types that the catalogue lacks."`
-	PayloadLimit    int64            `default:"1048576" env:"POSTRIDER_PAYLOAD_LIMIT" placeholder:"BYTES" help:"Largest payload of an event, in bytes."`
-	Timeout         time.Duration    `default:"15s" env:"POSTRIDER_TIMEOUT" placeholder:"DURATION" help:"Total time of one attempt, for webhooks without a timeout of their own."`
-	RetrySchedule   []time.Duration  `default:"5s,5m,30m,2h,5h,10h,14h,20h,24h" env:"POSTRIDER_RETRY_SCHEDULE" placeholder:"DURATION,…" help:"Wait before each retry, for webhooks without a schedule of their own."`
-	MaxInFlight     int              `default:"16" env:"POSTRIDER_MAX_IN_FLIGHT" placeholder:"N" help:"Attempts at once of one webhook."`
-	LogLevel        string           `default:"info" enum:"debug,info,warn,error" env:"POSTRIDER_LOG_LEVEL" placeholder:"LEVEL" help:"What to log: debug shows every delivery, info the failed attempts."`
-	LogFormat       string           `default:"text" enum:"text,json" env:"POSTRIDER_LOG_FORMAT" placeholder:"FORMAT" help:"How to log: text or json."`
+	PayloadLimit    int64            `default:"1048576" env:"POSTRIDER_PAYLOAD_LIMIT" placeholder:"BYTES" help:"Largest payload of an event in bytes, 1024 to 67108864."`
+	Timeout         time.Duration    `default:"15s" env:"POSTRIDER_TIMEOUT" placeholder:"DURATION" help:"Total time of one attempt, 1s to 30s, for webhooks without a timeout of their own."`
+	RetrySchedule   []time.Duration  `default:"5s,5m,30m,2h,5h,10h,14h,20h,24h" env:"POSTRIDER_RETRY_SCHEDULE" placeholder:"DURATION" help:"Wait before each retry, at most 30 of up to 168h, for webhooks without a schedule of their own."`
+	MaxInFlight     int              `default:"16" env:"POSTRIDER_MAX_IN_FLIGHT" placeholder:"N" help:"Attempts at once of one webhook, 1 to 1024."`
+	LogLevel        string           `default:"info" env:"POSTRIDER_LOG_LEVEL" placeholder:"LEVEL" help:"What to log: debug, info, warn or error. Debug shows every delivery, info the failed attempts."`
+	LogFormat       string           `default:"text" env:"POSTRIDER_LOG_FORMAT" placeholder:"FORMAT" help:"How to log: text or json."`
 	Dev             bool             `env:"POSTRIDER_DEV" help:"For development: allows loopback targets, fills an empty store with an example, and runs a receiver on 127.0.0.1:4567."`
 
-	AddressFile string `hidden:"" env:"POSTRIDER_ADDRESS_FILE" help:"Write the bound address here once ready."`
-	Pprof       string `hidden:"" env:"POSTRIDER_PPROF" help:"Serve Go profiles on this address."`
+	AddressFile string `hidden:"" env:"POSTRIDER_ADDRESS_FILE" placeholder:"FILE" help:"Write the bound address here once ready."`
+	Pprof       string `hidden:"" env:"POSTRIDER_PPROF" placeholder:"ADDRESS" help:"Serve Go profiles on this loopback address."`
 }
+
+// Flags are the flags of a command that takes the server's settings.
+type Flags struct {
+	Config string `env:"POSTRIDER_CONFIG" placeholder:"FILE" help:"YAML file to read settings from."`
+	Serve
+}
+
+// Default has the settings of a server that is told nothing. It runs on a
+// laptop.
+func Default() Serve {
+	settings := new(Serve)
+	for _, flag := range flagsOf(settings) {
+		if err := flag.Reset(); err != nil {
+			panic("config: a default cannot be read: " + err.Error())
+		}
+	}
+	return *settings
+}
+
+// flagsOf builds the flags that fill the fields of a struct.
+func flagsOf(settings any) []*kong.Flag {
+	return kong.Must(settings, kong.NoDefaultHelp(), Options()).Model.Flags
+}
+
+// key is a flag's name in the file and in the faults of Check.
+func key(flag *kong.Flag) string { return strings.ReplaceAll(flag.Name, "-", "_") }
+
+// variable is a flag's name in the environment; empty: it has none.
+func variable(flag *kong.Flag) string { return flag.Tag.Get("env") }

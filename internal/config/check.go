@@ -1,0 +1,117 @@
+package config
+
+import (
+	"encoding/base64"
+	"fmt"
+	"net"
+	"net/netip"
+	"regexp"
+	"slices"
+	"strconv"
+	"strings"
+
+	"postrider"
+)
+
+// Limits of what can be set.
+const (
+	minAdminKey     = 16
+	maxAdminKey     = 256
+	minPayloadLimit = 1 << 10
+	maxPayloadLimit = 64 << 20
+	maxMaxInFlight  = 1024
+)
+
+var (
+	logLevels  = []string{"debug", "info", "warn", "error"}
+	logFormats = []string{"text", "json"}
+)
+
+// Check reports everything that is wrong with the settings, as Faults.
+func (s *Serve) Check() error { return s.faults().err() }
+
+func (s *Serve) faults() (faults Faults) {
+	wrong := func(key, hint, format string, args ...any) {
+		faults = append(faults, Fault{Key: key, Hint: hint, Detail: fmt.Sprintf(format, args...)})
+	}
+	if !isAddress(s.Listen) {
+		wrong("listen", "127.0.0.1:8080 is this machine only, :8080 is all its addresses", "%q is no address of the form host:port", s.Listen)
+	}
+	if s.DataDir == "" {
+		wrong("data_dir", "", "names no directory")
+	}
+	if s.AdminKey != "" && !isAPIKey(string(s.AdminKey)) {
+		wrong("admin_key", "openssl rand -hex 32 makes one", "is not %d to %d visible ASCII characters", minAdminKey, maxAdminKey)
+	}
+	if key, err := base64.StdEncoding.DecodeString(string(s.EncryptionKey)); s.EncryptionKey != "" && (err != nil || len(key) != 32) {
+		wrong("encryption_key", "openssl rand -base64 32 makes one", "is not 32 bytes in base64")
+	}
+	for _, host := range s.AllowHosts {
+		switch _, err := netip.ParseAddr(host); {
+		case err == nil:
+			wrong("allow_hosts", "addresses are opened with allow_cidrs", "%q is an address", host)
+		case !isHostPattern(host):
+			wrong("allow_hosts", "write hooks.example.internal, or *.example.internal for all below it", "%q is no host name", host)
+		}
+	}
+	if !brandForm.MatchString(s.Brand) {
+		wrong("brand", "", "%q is not 1 to 40 letters, digits and inner dashes", s.Brand)
+	}
+	if s.PayloadLimit < minPayloadLimit || s.PayloadLimit > maxPayloadLimit {
+		wrong("payload_limit", "", "%d is not between %d (1 KiB) and %d (64 MiB)", s.PayloadLimit, minPayloadLimit, maxPayloadLimit)
+	}
+	if s.Timeout < postrider.MinTimeout || s.Timeout > postrider.MaxTimeout {
+		wrong("timeout", "", "%v is not between %v and %v", s.Timeout, postrider.MinTimeout, postrider.MaxTimeout)
+	}
+	if postrider.CheckRetrySchedule("retry_schedule", s.RetrySchedule) != nil {
+		wrong("retry_schedule", "", "is not at most %d waits of 0s to %.0fh each", postrider.MaxRetries, postrider.MaxRetryWait.Hours())
+	}
+	if s.MaxInFlight < 1 || s.MaxInFlight > maxMaxInFlight {
+		wrong("max_in_flight", "", "%d is not between 1 and %d", s.MaxInFlight, maxMaxInFlight)
+	}
+	if !slices.Contains(logLevels, s.LogLevel) {
+		wrong("log_level", "", "%q is none of %s", s.LogLevel, strings.Join(logLevels, ", "))
+	}
+	if !slices.Contains(logFormats, s.LogFormat) {
+		wrong("log_format", "", "%q is none of %s", s.LogFormat, strings.Join(logFormats, ", "))
+	}
+	if s.Pprof != "" && !isLoopback(s.Pprof) {
+		// Profiles show memory, and memory holds secrets.
+		wrong("pprof", "", "%q is no address of this machine's loopback, such as 127.0.0.1:6060", s.Pprof)
+	}
+	return faults
+}
+
+// isAddress takes what can be listened on. Whether the host is this machine's
+// only the attempt can tell.
+func isAddress(s string) bool {
+	host, port, err := net.SplitHostPort(s)
+	if err != nil || strings.ContainsAny(host, " /\t") {
+		return false
+	}
+	_, err = strconv.ParseUint(port, 10, 16)
+	return err == nil
+}
+
+func isLoopback(s string) bool {
+	host, _, err := net.SplitHostPort(s)
+	if err != nil || !isAddress(s) {
+		return false
+	}
+	addr, err := netip.ParseAddr(host)
+	return host == "localhost" || err == nil && addr.IsLoopback()
+}
+
+// isAPIKey takes what can travel in a header's value.
+func isAPIKey(s string) bool {
+	return len(s) >= minAdminKey && len(s) <= maxAdminKey &&
+		!strings.ContainsFunc(s, func(r rune) bool { return r <= ' ' || r > '~' })
+}
+
+// brandForm can stand inside a header's name and at the start of a User-Agent.
+var brandForm = regexp.MustCompile(`^[A-Za-z0-9]([A-Za-z0-9-]{0,38}[A-Za-z0-9])?$`)
+
+var hostForm = regexp.MustCompile(`^(\*\.)?[A-Za-z0-9_]([A-Za-z0-9_-]*[A-Za-z0-9])?(\.[A-Za-z0-9_]([A-Za-z0-9_-]*[A-Za-z0-9])?)*$`)
+
+// isHostPattern takes a host name, or *. before one.
+func isHostPattern(s string) bool { return len(s) <= 253 && hostForm.MatchString(s) }
