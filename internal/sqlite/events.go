@@ -93,8 +93,24 @@ func (s *Store) acceptOne(tx tx, a *postrider.Accepted, now time.Time) (err erro
 // dueNow gives every delivery a due time of its own, so that a webhook's
 // deliveries leave the queue in the order in which they were accepted.
 func (s *Store) dueNow(now time.Time) int64 {
-	s.lastDue = max(s.lastDue+1, now.UnixMicro())
+	s.lastDue = max(s.lastDue+1, micros(now))
+	if s.lastDue > micros(now)+maxAhead {
+		s.lastDue = micros(now) // the clock was set back: it counts, not the order
+	}
 	return s.lastDue
+}
+
+// maxAhead bounds how far the due times of a burst run ahead of the clock, in
+// microseconds, and so in deliveries.
+const maxAhead = 1e6
+
+// dueBy is the due time up to which deliveries are due. What was accepted a
+// moment ago is, although its due time may be ahead of the clock.
+func (s *Store) dueBy(now time.Time) int64 {
+	if s.lastDue > micros(now)+maxAhead {
+		return micros(now)
+	}
+	return max(s.lastDue, micros(now))
 }
 
 func (s *Store) claimOf(d *postrider.Delivery) any {

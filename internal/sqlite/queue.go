@@ -52,7 +52,8 @@ func (s *Store) Claim(ctx context.Context, webhook postrider.ID, limit postrider
 	err = s.write(ctx, func(tx tx) (err error) {
 		claimed = postrider.Claimed{NextDue: -1}
 		now := time.Now()
-		if err = s.readDue(tx, webhook, now, limit, &claimed); err != nil {
+		due := s.dueBy(now)
+		if err = s.readDue(tx, webhook, due, limit, &claimed); err != nil {
 			return fmt.Errorf("read due deliveries: %w", err)
 		}
 		for i := range claimed.Deliveries {
@@ -62,7 +63,7 @@ func (s *Store) Claim(ctx context.Context, webhook postrider.ID, limit postrider
 			}
 		}
 		var next sql.NullInt64
-		if err := tx.queryRow(findNextDue, webhook[:], micros(now)).Scan(&next); err != nil {
+		if err := tx.queryRow(findNextDue, webhook[:], due).Scan(&next); err != nil {
 			return fmt.Errorf("look for the next due delivery: %w", err)
 		}
 		if next.Valid {
@@ -73,8 +74,7 @@ func (s *Store) Claim(ctx context.Context, webhook postrider.ID, limit postrider
 	return claimed, err
 }
 
-func (s *Store) readDue(tx tx, webhook postrider.ID, now time.Time, limit postrider.ClaimLimit, claimed *postrider.Claimed) error {
-	due := micros(now)
+func (s *Store) readDue(tx tx, webhook postrider.ID, due int64, limit postrider.ClaimLimit, claimed *postrider.Claimed) error {
 	if limit.Early {
 		due = math.MaxInt64
 	}
