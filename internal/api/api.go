@@ -13,6 +13,7 @@ import (
 	"log/slog"
 	"net/http"
 	"strings"
+	"sync"
 
 	"github.com/danielgtaylor/huma/v2"
 
@@ -117,11 +118,13 @@ func (o *Options) setDefaults() {
 type API struct {
 	Options
 
-	mux       *http.ServeMux
-	huma      huma.API
-	cursors   cursors
-	document  []byte // the OpenAPI document without its webhooks section
-	reference []byte // the reference page
+	mux     *http.ServeMux
+	huma    huma.API
+	cursors cursors
+	// The OpenAPI document without its webhooks section, and the reference page:
+	// made when they are first asked for, since most servers start to deliver.
+	document  func() []byte
+	reference func() []byte
 }
 
 // New makes the API. It panics when its own routes contradict each other.
@@ -131,7 +134,8 @@ func New(o Options) *API {
 	a.huma = newHuma(a)
 	a.routes()
 	a.mux.HandleFunc("/", a.noRoute)
-	a.document, a.reference = a.describe()
+	a.completeDocument()
+	a.document, a.reference = sync.OnceValue(a.encodeDocument), sync.OnceValue(a.renderReference)
 	return a
 }
 

@@ -30,6 +30,7 @@ func Codes() []Code {
 		{"event_id_taken", 409, "Another event was accepted under this id."},
 		{"idempotency_key_reused", 409, "The idempotency key was used with another body in the last 24 hours."},
 		{"tenant_exists", 409, "There is a tenant of this name already."},
+		{"webhook_deleted", 409, "The webhook of the delivery was deleted: there is nowhere to send it again."},
 		{"webhook_inactive", 409, "The webhook does not send now: it is switched off or disabled."},
 		{"body_too_large", 413, "The request body is larger than the route takes."},
 		{"payload_too_large", 413, "The payload is larger than the server's limit, 1 MiB by default."},

@@ -241,11 +241,17 @@ func required(field string) error {
 	return &postrider.Error{Kind: postrider.Invalid, Field: field, Code: "required", Detail: "This field is required and cannot be null."}
 }
 
+// maxPath is how many steps of a path are told: a payload can be 10,000 deep.
+const maxPath = 8
+
 // fieldPath writes a JSON pointer as the field path of our errors:
 // /events/2 is events[2].
 func fieldPath(p jsontext.Pointer) string {
-	path := ""
+	path, steps := "", 0
 	for token := range p.Tokens() {
+		if steps++; steps > maxPath {
+			return path + "…"
+		}
 		if token != "" && strings.Trim(token, "0123456789") == "" {
 			path += "[" + token + "]"
 		} else {
@@ -327,13 +333,25 @@ type rawJSON = jsontext.Value
 // text shows bytes: as text where they are UTF-8, else in base64. A text that
 // was cut in the middle of a character ends before that character.
 func text(body []byte, cut bool) (shown, encoding string) {
-	for n := 0; n < utf8.UTFMax && n <= len(body); n++ {
-		if head := body[:len(body)-n]; utf8.Valid(head) {
-			return string(head), "utf-8"
-		}
-		if !cut {
+	whole := body
+	if cut {
+		whole = withoutPartialRune(body)
+	}
+	if utf8.Valid(whole) {
+		return string(whole), "utf-8"
+	}
+	return base64.StdEncoding.EncodeToString(body), "base64"
+}
+
+// withoutPartialRune drops the beginning of a character at the end.
+func withoutPartialRune(body []byte) []byte {
+	for n := 1; n < utf8.UTFMax && n <= len(body); n++ {
+		if tail := body[len(body)-n:]; utf8.RuneStart(tail[0]) {
+			if !utf8.FullRune(tail) {
+				return body[:len(body)-n]
+			}
 			break
 		}
 	}
-	return base64.StdEncoding.EncodeToString(body), "base64"
+	return body
 }

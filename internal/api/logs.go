@@ -120,7 +120,7 @@ type (
 	}
 	entryInput struct {
 		TenantQuery
-		AttemptID string `path:"attempt_id" format:"uuid" doc:"The log entry's id."`
+		AttemptID string `path:"attempt_id" doc:"The log entry's id, a UUID."`
 	}
 	entryOutput struct{ Body wholeEntry }
 )
@@ -207,7 +207,7 @@ func (a *API) entry(c *call, in *entryInput) (tenant string, id postrider.ID, er
 	if tenant, err = a.tenant(c, in.Tenant); err != nil {
 		return "", id, err
 	}
-	id, err = pathID("attempt", in.AttemptID)
+	id, err = pathID("log entry", in.AttemptID)
 	return tenant, id, err
 }
 

@@ -57,20 +57,22 @@ var securitySchemes = map[string]*huma.SecurityScheme{
 	"bearer": {Type: "http", Scheme: "bearer", Description: "The API key as a bearer token."},
 }
 
-// describe makes the parts of the documentation that do not change while the
-// server runs. It is called once, when all routes are registered.
-func (a *API) describe() (document, reference []byte) {
-	api := a.huma.OpenAPI()
-	for path := range api.Paths {
-		for _, op := range operationsOf(api.Paths[path]) {
+// completeDocument is called when all routes are registered. From then on the
+// document does not change: huma reads it with each request.
+func (a *API) completeDocument() {
+	for _, item := range a.huma.OpenAPI().Paths {
+		for _, op := range operationsOf(item) {
 			a.complete(op)
 		}
 	}
-	document, err := stdjson.Marshal(api)
+}
+
+func (a *API) encodeDocument() []byte {
+	document, err := stdjson.Marshal(a.huma.OpenAPI())
 	if err != nil {
 		panic(fmt.Sprintf("api: encoding the OpenAPI document: %v", err))
 	}
-	return document, a.renderReference(api)
+	return document
 }
 
 // complete adds what huma leaves out of an operation: the second answer, the
@@ -163,7 +165,8 @@ func (a *API) serveDocument(w http.ResponseWriter, r *http.Request) {
 	}
 	w.Header()["Content-Type"] = []string{"application/openapi+json"}
 	w.Header().Set("Access-Control-Allow-Origin", "*") // public, and read by tools in browsers
-	text := append(slices.Clone(a.document[:len(a.document)-1]), `,"webhooks":`...)
+	document := a.document()
+	text := append(slices.Clone(document[:len(document)-1]), `,"webhooks":`...)
 	w.Write(append(append(text, hooks...), "}\n"...)) //nolint:errcheck // the caller is gone
 }
 

@@ -155,7 +155,8 @@ type TenantQuery struct {
 	Tenant string `query:"tenant" doc:"The operator's key: the tenant to act for, default when absent. A partner's key acts for its own tenant only." example:"default"`
 }
 
-// pathID reads an id from the path. One that is no id names nothing.
+// pathID reads an id from the path. One that is no id names nothing: to huma the
+// parameters are any text, since it would answer 422.
 func pathID(noun, text string) (postrider.ID, error) {
 	id, err := postrider.ParseID(text)
 	if err != nil {

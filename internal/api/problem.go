@@ -115,10 +115,10 @@ func (a *API) problemOf(ctx context.Context, err error) *problem {
 func problemOfError(e *postrider.Error) *problem {
 	p := newProblem(statusOfKind[e.Kind], e.Code, e.Detail)
 	if e.Field != "" {
-		p.Errors = []fieldProblem{{Field: e.Field, Code: e.Code, Message: e.Detail}}
+		p.Errors = []fieldProblem{{Field: shorten(e.Field), Code: e.Code, Message: e.Detail}}
 	}
 	for _, f := range e.Fields {
-		p.Errors = append(p.Errors, fieldProblem{Field: f.Field, Code: f.Code, Message: f.Detail})
+		p.Errors = append(p.Errors, fieldProblem{Field: shorten(f.Field), Code: f.Code, Message: f.Detail})
 	}
 	p.header = http.Header{}
 	if e.Kind == postrider.Unauthenticated {
@@ -174,6 +174,15 @@ func parameterProblem(model *huma.ErrorModel) *problem {
 		e = &postrider.Error{Kind: postrider.Invalid, Field: only.Field, Code: only.Code, Detail: only.Detail}
 	}
 	return problemOfError(e)
+}
+
+// shorten bounds what is told of a name that the caller made up.
+func shorten(field string) string {
+	const most = 300
+	if len(field) <= most {
+		return field
+	}
+	return strings.ToValidUTF8(field[:most], "") + "…"
 }
 
 func upperFirst(s string) string {

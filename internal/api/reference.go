@@ -67,7 +67,8 @@ type (
 
 // renderReference makes the page. The order is that of the document's tags,
 // then of paths.
-func (a *API) renderReference(api *huma.OpenAPI) []byte {
+func (a *API) renderReference() []byte {
+	api := a.huma.OpenAPI()
 	page := refPage{
 		Title: api.Info.Title, Version: api.Info.Version, Description: api.Info.Description,
 		Codes: referCodes(),
@@ -314,7 +315,7 @@ func (a *API) serveReference(w http.ResponseWriter, _ *http.Request) {
 	header.Set("Content-Security-Policy", policyReference)
 	header.Set("Content-Type", "text/html; charset=utf-8")
 	header.Set("Cache-Control", "no-cache")
-	w.Write(a.reference) //nolint:errcheck // the caller is gone
+	w.Write(a.reference()) //nolint:errcheck // the caller is gone
 }
 
 func (a *API) serveStyle(w http.ResponseWriter, _ *http.Request) {

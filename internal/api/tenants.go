@@ -88,7 +88,7 @@ type (
 		Tenant string `query:"tenant" doc:"The keys of one tenant; absent: all keys." example:"acme"`
 	}
 	apiKeyInput struct {
-		ID string `path:"id" format:"uuid" doc:"The key's id."`
+		ID string `path:"id" doc:"The key's id, a UUID."`
 	}
 )
 

@@ -25,7 +25,7 @@ type Webhook struct {
 	Headers        map[string]string `json:"headers" doc:"Sent with every delivery. The values of headers that carry credentials are shown as [redacted]."`
 	InsecureSSL    bool              `json:"insecure_ssl" doc:"Whether the receiver's certificate is left unverified."`
 	TimeoutSeconds *float64          `json:"timeout_seconds" doc:"The total time of one attempt; null is the server's default." example:"15"`
-	RetrySchedule  []float64         `json:"retry_schedule" doc:"The wait before each retry in seconds; null is the server's default, [] means no retries." example:"[5, 300, 1800]"`
+	RetrySchedule  *[]float64        `json:"retry_schedule" doc:"The wait before each retry in seconds; null is the server's default, [] means no retries." example:"[5, 300, 1800]"`
 	HasSecret      bool              `json:"has_secret" doc:"Whether deliveries are signed."`
 	Status         string            `json:"status" enum:"active,inactive,disabled" doc:"inactive: switched off by its partner. disabled: switched off by the system, see disabled_reason."`
 	DisabledReason *string           `json:"disabled_reason" doc:"Why the system disabled it; null while it is not."`
@@ -292,10 +292,11 @@ func showWebhook(w *postrider.Webhook, last map[postrider.ID]postrider.Attempt) 
 		shown.TimeoutSeconds = &timeout
 	}
 	if w.RetrySchedule != nil {
-		shown.RetrySchedule = make([]float64, len(w.RetrySchedule))
+		waits := make([]float64, len(w.RetrySchedule))
 		for i, wait := range w.RetrySchedule {
-			shown.RetrySchedule[i] = wait.Seconds()
+			waits[i] = wait.Seconds()
 		}
+		shown.RetrySchedule = &waits
 	}
 	if w.Disabled != nil {
 		shown.DisabledReason = &w.Disabled.Reason
@@ -339,7 +340,7 @@ type (
 
 	WebhookRef struct {
 		TenantQuery
-		ID string `path:"id" format:"uuid" doc:"The webhook's id."`
+		ID string `path:"id" doc:"The webhook's id, a UUID."`
 	}
 	webhooksInput struct {
 		TenantQuery
