@@ -23,6 +23,7 @@ type lane struct {
 	reserved  int // room kept for deliveries that are being committed
 	bytes     int // payload bytes of all that is reserved, ready, in flight or unsettled
 	workers   int
+	starting  int // of the workers, those that have not looked for work yet
 	unsettled int
 	// spilled: the store may have due deliveries that are not claimed. While it
 	// is set nothing is admitted past them.
@@ -131,13 +132,15 @@ func (l *lane) push(d *postrider.Delivery) {
 }
 
 // startWorkers has as many goroutines at work as there is work and budget for.
-// The caller holds the lock.
+// Those that are sending are not counted on: it may take them long. The caller
+// holds the lock.
 func (l *lane) startWorkers() {
 	if l.stopped || !l.d.running.Load() {
 		return
 	}
-	for l.workers < l.d.o.MaxInFlight && l.workers < l.ready.len() && l.mayStart() {
+	for l.workers < l.d.o.MaxInFlight && l.starting < l.ready.len() && l.mayStart() {
 		l.workers++
+		l.starting++
 		l.d.work.Add(1)
 		go l.work()
 	}
@@ -148,8 +151,8 @@ func (l *lane) mayStart() bool { return l.unsettled < unsettledPerSlot*l.d.o.Max
 // work sends what is ready and ends when nothing is.
 func (l *lane) work() {
 	defer l.d.work.Done()
-	for {
-		delivery, out := l.next()
+	for first := true; ; first = false {
+		delivery, out := l.next(first)
 		if delivery == nil {
 			return
 		}
@@ -157,11 +160,15 @@ func (l *lane) work() {
 	}
 }
 
-// next takes the next delivery to send; nil ends the worker.
-func (l *lane) next() (*postrider.Delivery, *outbound) {
+// next takes the next delivery to send; nil ends the worker. The first time is
+// the one for which startWorkers made the worker.
+func (l *lane) next(first bool) (*postrider.Delivery, *outbound) {
 	w, _ := l.d.o.Webhooks.WebhookByID(l.webhook)
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	if first {
+		l.starting--
+	}
 	if l.stopped || l.ready.len() == 0 || !l.mayStart() {
 		l.workers--
 		return nil, nil
