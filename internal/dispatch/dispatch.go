@@ -102,6 +102,7 @@ type Dispatcher struct {
 
 	work   sync.WaitGroup // workers and refills
 	bytes  atomic.Int64   // payload bytes in all lanes
+	room   atomic.Int64   // payload bytes that refills under way may bring
 	oldest atomic.Int64   // Stats.OldestDue
 
 	// attempts is the context of everything that is being sent: it outlives
@@ -234,6 +235,20 @@ func (d *Dispatcher) lane(webhook postrider.ID) *lane {
 	}
 	return l
 }
+
+// keepRoom keeps memory for a refill, of the bytes that it asks for what the
+// lanes have left: never all of it, since other lanes are to find some too.
+func (d *Dispatcher) keepRoom(asked int) int {
+	for {
+		kept := d.room.Load()
+		room := max(0, min(int64(asked), (d.o.TotalBytes-d.bytes.Load()-kept)/4))
+		if d.room.CompareAndSwap(kept, kept+room) {
+			return int(room)
+		}
+	}
+}
+
+func (d *Dispatcher) freeRoom(room int) { d.room.Add(-int64(room)) }
 
 // sweepUntil looks through the store for webhooks with work, at the start and
 // then every now and then. After the start it finds only what was missed, so

@@ -256,11 +256,12 @@ func (l *lane) start() {
 	l.refillWhenLow()
 }
 
-// refillWhenLow starts a refill when the store has work and memory has room.
-// The caller holds the lock.
+// refillWhenLow starts a refill when the store has work and memory has room. A
+// lane with nothing in memory always gets on, however full the others are. The
+// caller holds the lock.
 func (l *lane) refillWhenLow() {
 	if !l.spilled || l.refilling || l.stopped || !l.d.running.Load() || l.ready.len() > l.d.o.LaneRows/2 ||
-		l.bytes > l.d.o.LaneBytes/2 {
+		l.bytes > l.d.o.LaneBytes/2 || l.bytes > 0 && l.d.bytes.Load() >= l.d.o.TotalBytes {
 		return
 	}
 	l.refilling = true
@@ -274,10 +275,10 @@ const refillPause = time.Second
 func (l *lane) refill() {
 	l.mu.Lock()
 	spills := l.spills
-	limit := postrider.ClaimLimit{
-		Rows: max(1, l.d.o.LaneRows-l.ready.len()-l.reserved), Bytes: max(1, l.d.o.LaneBytes-l.bytes),
-	}
+	rows, room := l.d.o.LaneRows-l.ready.len()-l.reserved, l.d.keepRoom(l.d.o.LaneBytes-l.bytes)
 	l.mu.Unlock()
+	defer l.d.freeRoom(room)
+	limit := postrider.ClaimLimit{Rows: max(1, rows), Bytes: max(1, room)}
 	w, found := l.d.o.Webhooks.WebhookByID(l.webhook)
 	limit.Early = !found || !w.DeletedAt.IsZero()
 	claimed, err := l.d.o.Store.Claim(l.d.attempts, l.webhook, limit)
