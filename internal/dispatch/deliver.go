@@ -55,7 +55,10 @@ func (d *Dispatcher) judge(delivery *postrider.Delivery, w *postrider.Webhook, a
 	a.Status = postrider.AttemptSuccess
 	if o := &a.Outcome; !o.OK() {
 		a.Status = postrider.AttemptFailure
-		if o.StatusCode == statusGone && d.stillAt(&a) {
+		if o.StatusCode == 0 && d.attempts.Err() != nil {
+			// Our stop cut it short: that is no failure of the receiver's, and uses up nothing of the schedule.
+			s.Done, s.Attempts, s.Retries = false, a.Number, delivery.Retries
+		} else if o.StatusCode == statusGone && d.stillAt(&a) {
 			d.disableGone(&a)
 		} else if wait, again := d.retryIn(w, delivery, o); again {
 			s.Done, s.RetryIn = false, wait
