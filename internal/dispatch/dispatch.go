@@ -99,6 +99,7 @@ type Dispatcher struct {
 	stopping bool
 
 	running atomic.Bool
+	stop    chan struct{} // closed when Run begins to stop
 
 	work   sync.WaitGroup // workers and refills
 	bytes  atomic.Int64   // payload bytes in all lanes
@@ -114,7 +115,7 @@ type Dispatcher struct {
 // New makes a Dispatcher. It starts nothing.
 func New(o Options) *Dispatcher {
 	o.setDefaults()
-	d := &Dispatcher{o: o, headers: newHeaderNames(o.Brand, o.Version), lanes: map[postrider.ID]*lane{}}
+	d := &Dispatcher{o: o, headers: newHeaderNames(o.Brand, o.Version), lanes: map[postrider.ID]*lane{}, stop: make(chan struct{})}
 	d.settler = newSettler(d)
 	d.attempts, d.abort = context.WithCancel(context.Background())
 	return d
@@ -132,6 +133,7 @@ func (d *Dispatcher) Run(ctx context.Context) error {
 	d.start()
 	d.sweepUntil(ctx)
 
+	close(d.stop)
 	d.mu.Lock()
 	d.stopping = true
 	for _, l := range d.lanes {

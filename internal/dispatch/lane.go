@@ -198,11 +198,26 @@ func (l *lane) giveBack() {
 		return
 	}
 	l.d.work.Go(func() {
-		if err := l.d.o.Store.Release(l.d.attempts, keys); err != nil {
-			l.d.o.Logger.Error("held deliveries stay claimed until the next start", "webhook", l.webhook, "error", err)
-		}
+		l.release(keys)
 		l.d.Wake(l.webhook) // it may be sending again by now
 	})
+}
+
+// release keeps trying while the store is away, until the stop: then the claims
+// end with the run.
+func (l *lane) release(keys []postrider.DeliveryKey) {
+	for {
+		err := l.d.o.Store.Release(l.d.attempts, keys)
+		if err == nil {
+			return
+		}
+		l.d.o.Logger.Error("held deliveries are still claimed", "webhook", l.webhook, "deliveries", len(keys), "error", err)
+		select {
+		case <-l.d.stop:
+			return
+		case <-time.After(storePause):
+		}
+	}
 }
 
 func (l *lane) drain() []postrider.DeliveryKey {
@@ -268,8 +283,8 @@ func (l *lane) refillWhenLow() {
 	l.d.work.Go(l.refill)
 }
 
-// refillPause is how long to wait after the store did not answer.
-const refillPause = time.Second
+// storePause is how long to wait after the store did not answer.
+const storePause = time.Second
 
 // refill claims due deliveries from the store.
 func (l *lane) refill() {
@@ -288,7 +303,7 @@ func (l *lane) refill() {
 	l.refilling = false
 	if err != nil {
 		l.d.o.Logger.Error("a lane got no answer from the store", "webhook", l.webhook, "error", err)
-		l.wakeAfterLocked(refillPause)
+		l.wakeAfterLocked(storePause)
 		return
 	}
 	for i := range claimed.Deliveries {
