@@ -1,0 +1,227 @@
+// Package app builds Postrider from its parts and runs it. It is the only
+// package that names implementations; everything else speaks to interfaces.
+package app
+
+import (
+	"context"
+	"crypto/hkdf"
+	"crypto/sha256"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"net/http"
+	"net/netip"
+	"os"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+
+	"postrider"
+	"postrider/internal/api"
+	"postrider/internal/config"
+	"postrider/internal/dispatch"
+	"postrider/internal/egress"
+	"postrider/internal/publish"
+	"postrider/internal/registry"
+	"postrider/internal/sealing"
+	"postrider/internal/sqlite"
+)
+
+// An app is a built Postrider.
+type app struct {
+	config config.Serve
+	logger *slog.Logger
+
+	listener  net.Listener
+	store     *sqlite.Store
+	client    *egress.Client
+	registry  *registry.Registry
+	lanes     *dispatch.Dispatcher
+	publisher *publish.Publisher
+	handler   http.Handler
+}
+
+// Serve runs a server until the context ends, then stops it in order: no new
+// requests, attempts in flight finish, everything else goes back to the store.
+// Results for the operator go to stdout, the log to stderr.
+func Serve(ctx context.Context, c config.Serve, version string, stdout, stderr io.Writer) (err error) {
+	a, err := build(ctx, c, version, stderr)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, a.close()) }()
+	greeting, err := a.firstKeys(ctx)
+	if err != nil {
+		return err
+	}
+	run, ctx := errgroup.WithContext(ctx)
+	if c.Dev {
+		if greeting, err = a.develop(ctx, run, stdout); err != nil {
+			return err
+		}
+	}
+	lanesCtx, stopLanes := context.WithCancel(context.WithoutCancel(ctx))
+	run.Go(func() error { return a.lanes.Run(lanesCtx) })
+	run.Go(func() error {
+		defer stopLanes() // after the last request, so that what it accepted is known to the lanes
+		return a.serveHTTP(ctx, a.listener, a.handler)
+	})
+	run.Go(func() error { return a.watchStore(ctx) })
+	if c.Pprof != "" {
+		run.Go(func() error { return a.serveProfiles(ctx, c.Pprof) })
+	}
+	if c.AddressFile != "" {
+		if err := os.WriteFile(c.AddressFile, []byte(a.listener.Addr().String()+"\n"), 0o600); err != nil {
+			stopLanes()
+			return errors.Join(fmt.Errorf("write the address file: %w", err), a.listener.Close())
+		}
+	}
+	fmt.Fprintf(stdout, "Postrider is ready on %s\n%s", a.url(), greeting) //nolint:errcheck // nobody is left to tell
+	return run.Wait()
+}
+
+// build opens and connects the parts. It starts nothing but the store's
+// writer.
+func build(ctx context.Context, c config.Serve, version string, stderr io.Writer) (_ *app, err error) {
+	a := &app{config: c, logger: newLogger(c, stderr)}
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, a.close())
+		}
+	}()
+	key, err := encryptionKey(c)
+	if err != nil {
+		return nil, err
+	}
+	sealer, err := sealing.New(key)
+	if err != nil {
+		return nil, err
+	}
+	if a.store, err = sqlite.Open(ctx, c.DataDir, sealer); err != nil {
+		return nil, err
+	}
+	if a.listener, err = new(net.ListenConfig).Listen(ctx, "tcp", c.Listen); err != nil {
+		return nil, fmt.Errorf("listen for the API: %w", err)
+	}
+	a.client = egress.New(egress.Options{
+		Policy:       egress.Policy{AllowCIDRs: a.allowedCIDRs(), AllowHosts: c.AllowHosts, HTTPSOnly: c.HTTPSOnly},
+		OwnListeners: []netip.AddrPort{a.listener.Addr().(*net.TCPAddr).AddrPort()}, //nolint:forcetypeassert // it is a TCP listener
+	})
+	a.registry, err = registry.New(ctx, registry.Options{
+		Store: a.store, AdminKey: string(c.AdminKey), CheckURL: a.client.CheckURL, StrictCatalogue: c.StrictCatalogue,
+		Created: a.greet, Changed: func(id postrider.ID) { a.lanes.Wake(id) },
+	})
+	if err != nil {
+		return nil, err
+	}
+	a.lanes = dispatch.New(dispatch.Options{
+		Store: a.store, Webhooks: a.registry, Sender: a.client, Logger: a.logger, Brand: c.Brand, Version: version,
+		Timeout: c.Timeout, RetrySchedule: c.RetrySchedule, MaxInFlight: c.MaxInFlight,
+	})
+	a.publisher = publish.New(publish.Options{
+		Webhooks: a.registry, Store: a.store, Lanes: a.lanes, PayloadLimit: c.PayloadLimit, StrictCatalogue: c.StrictCatalogue,
+	})
+	cursorKey, err := hkdf.Key(sha256.New, key, nil, "postrider cursors", 32)
+	if err != nil {
+		return nil, fmt.Errorf("derive the key of cursors: %w", err)
+	}
+	a.handler = a.withHealth(api.New(api.Options{
+		Keys: a.registry, Tenants: a.registry, Webhooks: a.registry, Catalogue: a.registry,
+		Publisher: a.publisher, History: a.store, Logger: a.logger, Brand: c.Brand, Version: version,
+		PayloadLimit: c.PayloadLimit, CursorKey: [32]byte(cursorKey),
+	}))
+	return a, nil
+}
+
+// close closes what is not closed by running, in the reverse order.
+func (a *app) close() error {
+	var errs []error
+	if a.client != nil {
+		a.client.Close()
+	}
+	if a.listener != nil {
+		if err := a.listener.Close(); !errors.Is(err, net.ErrClosed) {
+			errs = append(errs, err)
+		}
+	}
+	if a.store != nil {
+		errs = append(errs, a.store.Close())
+	}
+	return errors.Join(errs...)
+}
+
+// greet pings a new webhook. A ping that cannot be stored is not worth failing
+// the creation for.
+func (a *app) greet(ctx context.Context, w *postrider.Webhook) {
+	if !w.Sending() {
+		return
+	}
+	if _, err := a.publisher.PingWebhook(ctx, w.Tenant, w.ID, nil); err != nil {
+		a.logger.Error("a new webhook was not pinged", "webhook", w.ID, "error", err)
+	}
+}
+
+// watchStore ends the server when the disk can no longer be trusted: what is
+// acknowledged after that might not be there after a restart.
+func (a *app) watchStore(ctx context.Context) error {
+	select {
+	case <-ctx.Done():
+		return nil
+	case <-a.store.Failed():
+		return fmt.Errorf("the store failed: %w", a.store.Ping(ctx))
+	}
+}
+
+func (a *app) allowedCIDRs() []netip.Prefix {
+	allowed := a.config.AllowCIDRs
+	if a.config.Dev {
+		allowed = append(allowed, netip.MustParsePrefix("127.0.0.0/8"), netip.MustParsePrefix("::1/128"))
+	}
+	return allowed
+}
+
+// url is where this machine reaches the API.
+func (a *app) url() string {
+	addr := a.listener.Addr().(*net.TCPAddr).AddrPort() //nolint:forcetypeassert // it is a TCP listener
+	if addr.Addr().IsUnspecified() {
+		addr = netip.AddrPortFrom(netip.MustParseAddr("127.0.0.1"), addr.Port())
+	}
+	return "http://" + addr.String()
+}
+
+// firstKeys makes an operator's key when there is none, and returns what to
+// say about it.
+func (a *app) firstKeys(ctx context.Context) (greeting string, err error) {
+	if a.config.Dev || a.registry.HasOperator() {
+		return "", nil
+	}
+	_, text, err := a.registry.CreateAPIKey(ctx, "", "first")
+	if err != nil {
+		return "", fmt.Errorf("make the first operator's key: %w", err)
+	}
+	return "The operator's API key, shown this once: " + text + "\n", nil
+}
+
+func encryptionKey(c config.Serve) ([]byte, error) {
+	if c.EncryptionKey != "" {
+		return sealing.ParseKey(string(c.EncryptionKey))
+	}
+	return sealing.KeyInDirectory(c.DataDir)
+}
+
+func newLogger(c config.Serve, w io.Writer) *slog.Logger {
+	var level slog.Level
+	if err := level.UnmarshalText([]byte(c.LogLevel)); err != nil {
+		level = slog.LevelInfo
+	}
+	o := &slog.HandlerOptions{Level: level}
+	if c.LogFormat == "json" {
+		return slog.New(slog.NewJSONHandler(w, o))
+	}
+	return slog.New(slog.NewTextHandler(w, o))
+}
+
+// shutdownWait is how long requests under way may take to end at a stop.
+const shutdownWait = 10 * time.Second
