@@ -278,8 +278,12 @@ func TestSecrets_AreInNoError(t *testing.T) {
 		}
 	}
 	for _, args := range [][]string{
-		{"--admin-key", canary}, {"--admin-key=" + canary}, {"--admin-key", "-" + canary}, {"--admin-key", "--" + canary},
-		{"--encryption-key", canary}, {"--admin-kye=" + canary},
+		{"--admin-key", canary},
+		{"--admin-key=" + canary},
+		{"--admin-key", "-" + canary},
+		{"--admin-key", "--" + canary},
+		{"--encryption-key", canary},
+		{"--admin-kye=" + canary},
 	} {
 		_, err := load(t, "", args...)
 		if err == nil || strings.Contains(err.Error(), canary) {

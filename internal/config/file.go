@@ -67,8 +67,7 @@ var plainKey = regexp.MustCompile(`^[A-Za-z][A-Za-z0-9_-]{0,40}$`)
 func parseFile(path string) (*yaml.Node, error) {
 	text, err := os.ReadFile(path)
 	if err != nil {
-		var failed *fs.PathError
-		if errors.As(err, &failed) {
+		if failed, ok := errors.AsType[*fs.PathError](err); ok {
 			err = failed.Err // the path stands before it already
 		}
 		return nil, fmt.Errorf("cannot be read: %w", err)

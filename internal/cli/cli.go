@@ -1,0 +1,192 @@
+// Package cli is the command line: it reads arguments and settings, calls the
+// command that they name, and turns how it ended into words and an exit code.
+//
+// It knows commands, flags, errors and hints. It must not know how a command
+// does its work: main hands the work in, as functions.
+package cli
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"strings"
+
+	"github.com/alecthomas/kong"
+
+	"postrider/internal/config"
+)
+
+// Exit codes.
+const (
+	exitOK     = 0
+	exitFailed = 1 // the command was understood, and failed
+	exitUsage  = 2 // the command line or a setting is wrong: trying again does not help
+)
+
+// Commands are the work behind the commands. Each function runs until it is
+// done or the context ends; the end of the context is no error. Results go to
+// stdout, words to stderr.
+type Commands struct {
+	Version string // of the build, such as v1.2.3; empty: what the Go toolchain noted
+	Serve   func(ctx context.Context, settings config.Serve, version string, stdout, stderr io.Writer) error
+}
+
+// A grammar is the whole command line. A field of it is a command, and a
+// field of that one is a flag.
+type grammar struct {
+	ShowVersion kong.VersionFlag `name:"version" hidden:"" help:"The same as the command version."`
+
+	Serve  serveCommand `cmd:"" help:"Run the server."`
+	Config struct {
+		Check   checkCommand   `cmd:"" help:"Say what is wrong with the settings that serve would start with."`
+		Default defaultCommand `cmd:"" help:"Print a settings file with every key, its meaning and its default."`
+		Doc     docCommand     `cmd:"" help:"Print the reference page of the settings, in Markdown."`
+	} `cmd:"" help:"Check the settings, or show what can be set."`
+	Version versionCommand `cmd:"" help:"Print the version, the commit and the Go version of this program."`
+}
+
+// A process is what a command works with.
+type process struct {
+	commands       Commands
+	build          build
+	stdout, stderr io.Writer
+}
+
+// errReported ends a command that has said on stdout what is wrong.
+var errReported = errors.New("reported on stdout")
+
+// Run runs the command that args name and returns the exit code: 0 when it did
+// its work, 1 when it failed, 2 when the command line or a setting is wrong.
+func Run(ctx context.Context, args []string, stdout, stderr io.Writer, commands Commands) int {
+	p := &process{commands: commands, build: thisBuild(commands.Version), stdout: stdout, stderr: stderr}
+	answered := false // by --help or --version, after which kong goes on parsing
+	parser := kong.Must(new(grammar),
+		kong.Name("postrider"),
+		kong.Description("Postrider delivers events to webhooks: signed, retried and logged."),
+		kong.Vars{"version": p.build.String()},
+		kong.Writers(stdout, stderr),
+		kong.Exit(func(int) { answered = true }),
+		kong.ConfigureHelp(kong.HelpOptions{Compact: true, WrapUpperBound: 110}),
+		kong.ValueFormatter(describe),
+		kong.BindTo(ctx, (*context.Context)(nil)),
+		config.Options(),
+	)
+	parsed, err := parser.Parse(args)
+	switch {
+	case answered:
+		return exitOK
+	case err != nil:
+		return p.misused(err)
+	}
+	if err := parsed.Run(p); err != nil {
+		return p.failed(err)
+	}
+	return exitOK
+}
+
+// describe is a flag's line in the help: what it does, its default, and its
+// variable.
+func describe(value *kong.Value) string {
+	var notes []string
+	if value.HasDefault {
+		notes = append(notes, "default "+value.Default)
+	}
+	if variable := value.Tag.Get("env"); variable != "" {
+		notes = append(notes, "$"+variable)
+	}
+	if len(notes) == 0 {
+		return value.Help
+	}
+	return fmt.Sprintf("%s (%s)", value.Help, strings.Join(notes, ", "))
+}
+
+type serveCommand struct{ config.Flags }
+
+// Help are the examples of serve --help.
+func (c *serveCommand) Help() string {
+	return `Examples:
+
+    # try it: a receiver, example events and keys to paste
+    postrider serve --dev
+
+    # with settings of one's own
+    postrider serve --data-dir /srv/postrider --listen :8080
+    POSTRIDER_LISTEN=:8080 postrider serve --config postrider.yaml
+
+A flag outranks its variable, which outranks the file. SIGINT and SIGTERM stop the server when what is in flight has
+ended; a second one ends it at once.`
+}
+
+// Run runs the server.
+func (c *serveCommand) Run(ctx context.Context, parsed *kong.Context, p *process) error {
+	settings, err := c.Load(parsed)
+	if err != nil {
+		return err
+	}
+	return p.commands.Serve(ctx, settings, p.build.version, p.stdout, p.stderr)
+}
+
+type checkCommand struct{ config.Flags }
+
+// Help are the examples of config check --help.
+func (c *checkCommand) Help() string {
+	return `It takes the flags of serve, reads the same variables and the same file, and starts nothing.
+
+Examples:
+
+    postrider config check --config postrider.yaml
+    postrider config check --config postrider.yaml --listen :8080`
+}
+
+// Run prints "ok", or a line for everything that is wrong.
+func (c *checkCommand) Run(parsed *kong.Context, p *process) error {
+	_, err := c.Load(parsed)
+	var faults config.Faults
+	switch {
+	case err == nil:
+		fmt.Fprintln(p.stdout, "ok")
+		return nil
+	case !errors.As(err, &faults):
+		return err
+	}
+	for _, fault := range faults {
+		line := fault.Error()
+		if fault.Hint != "" {
+			line += " (" + fault.Hint + ")"
+		}
+		fmt.Fprintln(p.stdout, line)
+	}
+	return errReported
+}
+
+type defaultCommand struct{}
+
+// Help are the examples of config default --help.
+func (defaultCommand) Help() string {
+	return `Example:
+
+    postrider config default > postrider.yaml`
+}
+
+// Run prints a settings file that changes nothing.
+func (defaultCommand) Run(p *process) error {
+	config.WriteFile(p.stdout)
+	return nil
+}
+
+type docCommand struct{}
+
+// Run prints the reference page.
+func (docCommand) Run(p *process) error {
+	config.WriteReference(p.stdout)
+	return nil
+}
+
+type versionCommand struct{}
+
+// Run prints what this program was built from.
+func (versionCommand) Run(p *process) error {
+	fmt.Fprintln(p.stdout, p.build)
+	return nil
+}

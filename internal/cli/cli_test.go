@@ -1,0 +1,63 @@
+package cli
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"strconv"
+	"testing"
+
+	"github.com/rogpeppe/go-internal/testscript"
+
+	"postrider/internal/config"
+)
+
+var update = flag.Bool("update", false, "write what the commands print into the transcripts")
+
+func TestMain(m *testing.M) {
+	testscript.Main(m, map[string]func(){"postrider": func() {
+		code := Run(context.Background(), os.Args[1:], os.Stdout, os.Stderr, Commands{Version: "v1.2.3", Serve: started})
+		os.Exit(code) //nolint:forbidigo // this process is the command
+	}})
+}
+
+// started stands where main puts the server: it says which settings reached
+// it. cmd/postrider has the transcripts of the real one.
+func started(_ context.Context, s config.Serve, version string, stdout, _ io.Writer) error {
+	_, err := fmt.Fprintf(stdout, "%s on %s in %s as %s, secrets %v %v\n", version, s.Listen, s.DataDir, s.Brand, s.AdminKey, s.EncryptionKey)
+	return err
+}
+
+func TestTranscripts(t *testing.T) {
+	testscript.Run(t, testscript.Params{
+		Dir: "testdata/script", UpdateScripts: *update, RequireExplicitExec: true, RequireUniqueNames: true,
+		Setup: func(env *testscript.Env) error {
+			env.Setenv("COLUMNS", "110")
+			return nil
+		},
+		Cmds: map[string]func(*testscript.TestScript, bool, []string){"exits": exits},
+	})
+}
+
+// exits runs a command and wants an exit code; testscript itself only tells
+// zero from the rest. Such as: exits 2 postrider serve --no-such-flag.
+func exits(script *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) < 2 {
+		script.Fatalf("usage: exits code command...")
+	}
+	got := "0"
+	if err := script.Exec(args[1], args[2:]...); err != nil {
+		var ended *exec.ExitError
+		if !errors.As(err, &ended) {
+			script.Fatalf("run %s: %v", args[1], err)
+		}
+		got = strconv.Itoa(ended.ExitCode())
+	}
+	if got != args[0] {
+		script.Fatalf("got exit code %s, want %s", got, args[0])
+	}
+}

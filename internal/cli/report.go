@@ -1,0 +1,92 @@
+package cli
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"net"
+	"strings"
+	"syscall"
+
+	"github.com/alecthomas/kong"
+
+	"postrider/internal/config"
+)
+
+// misused reports a command line that cannot be read.
+func (p *process) misused(err error) int {
+	text, guess, guessed := strings.Cut(err.Error(), ", did you mean ")
+	hint := "did you mean " + guess
+	if !guessed {
+		hint = p.helpOn(err)
+	}
+	p.report(text, hint)
+	return exitUsage
+}
+
+// helpOn names the help of the command that was misused.
+func (p *process) helpOn(err error) string {
+	command := "postrider"
+	var wrong *kong.ParseError
+	if errors.As(err, &wrong) && wrong.Context != nil && wrong.Context.Selected() != nil {
+		command = wrong.Context.Selected().FullPath()
+	}
+	return "see " + command + " --help"
+}
+
+// failed reports how a command ended.
+func (p *process) failed(err error) int {
+	var faults config.Faults
+	switch {
+	case errors.Is(err, errReported):
+		return exitFailed
+	case errors.As(err, &faults):
+		for _, fault := range faults {
+			p.report(fault.Error(), fault.Hint)
+		}
+		return exitUsage
+	}
+	p.report(err.Error(), hintFor(err))
+	return exitFailed
+}
+
+// report says what is wrong and, where it is known, the next step.
+func (p *process) report(text, hint string) {
+	// Joined errors stand on lines of their own, which would look like words
+	// of somebody else.
+	fmt.Fprintf(p.stderr, "postrider: error: %s\n", strings.ReplaceAll(text, "\n", "; "))
+	if hint != "" {
+		fmt.Fprintf(p.stderr, "postrider: hint: %s\n", hint)
+	}
+}
+
+// hintFor is the next step after an error of the system that the caller can do
+// something about.
+func hintFor(err error) string {
+	var (
+		socket *net.OpError
+		file   *fs.PathError
+	)
+	if errors.As(err, &socket) && socket.Op == "listen" {
+		return listenHint(socket)
+	}
+	switch {
+	case errors.Is(err, syscall.EWOULDBLOCK): // the lock of the data directory
+		return "stop that process, or give this one a directory of its own with --data-dir"
+	case errors.Is(err, syscall.ENOSPC):
+		return "the disk is full: free some of it"
+	case errors.As(err, &file):
+		return "it takes a directory that this user may write; choose one with --data-dir"
+	}
+	return ""
+}
+
+func listenHint(socket *net.OpError) string {
+	switch {
+	case errors.Is(socket, syscall.EADDRINUSE):
+		return fmt.Sprintf("another process listens on %s: stop it, or choose another address with --listen", socket.Addr)
+	case errors.Is(socket, syscall.EACCES):
+		return "a port below 1024 takes CAP_NET_BIND_SERVICE; choose one from 1024 on with --listen"
+	}
+	return "--listen takes an address of this machine, such as 127.0.0.1:8080; :8080 is all of them"
+}
