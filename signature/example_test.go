@@ -72,7 +72,8 @@ func ExampleVerifier_VerifyHex() {
 		w.WriteHeader(http.StatusNoContent)
 	}
 
-	request := httptest.NewRequestWithContext(context.Background(), http.MethodPost, "/api/callback", strings.NewReader(`{"room":"1204"}`))
+	body := strings.NewReader(`{"room":"1204"}`)
+	request := httptest.NewRequestWithContext(context.Background(), http.MethodPost, "/api/callback", body)
 	request.Header.Set("X-Clubmed-Signature", "sha256=0000000000000000000000000000000000000000000000000000000000000000")
 	answer := httptest.NewRecorder()
 	callback(answer, request)

@@ -122,7 +122,7 @@ func TestNewVerifier_RefusesWhatWouldAcceptNothingOrAnything(t *testing.T) {
 		"whsec_ and unpadded base64":     {Secrets: []string{"whsec_MfKQ9r8"}},
 		"an empty public key":            {PublicKeys: []string{""}},
 		"a public key without prefix":    {PublicKeys: []string{"1SiA4o9hyqTCpIqC5V9HUakiiaeACeqfZTInDBbOir4="}},
-		"a private key":                  {PublicKeys: []string{"whsk_6Xb/dCcHpPea21PS1N9VY/NZW723CEc77N4rJCubMbfVKIDij2HKpMKkioLlX0dRqSKJp4AJ6p9lMicMFs6Kvg=="}},
+		"a private key":                  {PublicKeys: []string{signature.FormatPrivateKey(make([]byte, ed25519.PrivateKeySize))}},
 		"a public key of 31 bytes":       {PublicKeys: []string{"whpk_KIDij2HKpMKkioLlX0dRqSKJp4AJ6p9lMicMFs6Kvg=="}},
 	} {
 		t.Run(name, func(t *testing.T) {
