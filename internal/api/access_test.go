@@ -47,7 +47,7 @@ var allRoutes = []route{
 
 // perTenant reports whether what the route's path names belongs to a tenant.
 func (r route) perTenant() bool {
-	return !r.operator && (strings.Contains(r.path, "id}"))
+	return !r.operator && strings.Contains(r.path, "id}")
 }
 
 // acme fills a world with one thing of each kind for the tenant acme, and

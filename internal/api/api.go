@@ -38,7 +38,9 @@ type Tenants interface {
 // Webhooks knows the webhooks of every tenant. It checks what it is given.
 type Webhooks interface {
 	CreateWebhook(ctx context.Context, w postrider.Webhook) (postrider.Webhook, error)
-	UpdateWebhook(ctx context.Context, tenant string, id postrider.ID, change func(*postrider.Webhook)) (postrider.Webhook, error)
+	UpdateWebhook(
+		ctx context.Context, tenant string, id postrider.ID, change func(*postrider.Webhook),
+	) (postrider.Webhook, error)
 	DeleteWebhook(ctx context.Context, tenant string, id postrider.ID) error
 	Webhook(tenant string, id postrider.ID) (postrider.Webhook, error)
 	Webhooks(tenant string, before postrider.ID, limit int) (page []postrider.Webhook, more bool)
@@ -55,7 +57,9 @@ type Catalogue interface {
 // Publisher accepts events. The payloads that it is given are well-formed JSON
 // in UTF-8 and are not changed afterwards: it may keep them.
 type Publisher interface {
-	Publish(ctx context.Context, publications []postrider.Publication, key *postrider.IdempotencyKey) ([]postrider.Receipt, error)
+	Publish(
+		ctx context.Context, publications []postrider.Publication, key *postrider.IdempotencyKey,
+	) ([]postrider.Receipt, error)
 	Ping(ctx context.Context, tenant string, payload []byte) ([]postrider.Pinged, error)
 	PingWebhook(ctx context.Context, tenant string, id postrider.ID, payload []byte) (postrider.Pinged, error)
 	Redeliver(ctx context.Context, tenant string, attempt postrider.ID) (postrider.Redelivery, error)
@@ -120,6 +124,7 @@ type API struct {
 
 	mux     *http.ServeMux
 	huma    huma.API
+	listed  []*huma.Operation // in the order of routes.go
 	cursors cursors
 	// The OpenAPI document without its webhooks section, and the reference page:
 	// made when they are first asked for, since most servers start to deliver.

@@ -75,6 +75,7 @@ func bytesOf(value *rawJSON) []byte {
 }
 
 type (
+	// EventTypeRef names an event type in the path.
 	EventTypeRef struct {
 		Event string `path:"event" doc:"The event type." example:"room_status.updated"`
 	}

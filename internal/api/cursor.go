@@ -33,10 +33,8 @@ func (c *cursors) open(list, tenant, cursor string) (position string, err error)
 	return string(sealed[tagSize:]), nil
 }
 
-var errCursor = &postrider.Error{
-	Kind: postrider.Malformed, Field: "cursor", Code: "invalid_cursor",
-	Detail: "This cursor was not given out for this list. Take next_cursor of the page before, or start without one.",
-}
+var errCursor = malformed("cursor", "invalid_cursor",
+	"This cursor was not given out for this list. Take next_cursor of the page before, or start without one.")
 
 // openID is open for a list that is in the order of ids.
 func (c *cursors) openID(list, tenant, cursor string) (id postrider.ID, err error) {

@@ -23,12 +23,14 @@ import (
 )
 
 var (
-	errBodyRequired = &postrider.Error{Kind: postrider.Malformed, Code: "body_required", Detail: "This route needs a JSON body."}
-	errBodyTooLarge = &postrider.Error{Kind: postrider.TooLarge, Code: "body_too_large", Detail: "The request body is larger than this route takes."}
-	errBodyTimeout  = &postrider.Error{Kind: postrider.Malformed, Code: "body_timeout", Detail: "The request body came too slowly."}
-	errBodyBroken   = &postrider.Error{Kind: postrider.Malformed, Code: "body_incomplete", Detail: "The request body ended before its announced end."}
-	errUTF8         = &postrider.Error{Kind: postrider.Malformed, Code: "invalid_utf8", Detail: "The body is not valid UTF-8."}
-	errTrailing     = &postrider.Error{Kind: postrider.Malformed, Code: "trailing_data", Detail: "Something follows the JSON value. Send exactly one."}
+	errBodyRequired = malformed("", "body_required", "This route needs a JSON body.")
+	errBodyTimeout  = malformed("", "body_timeout", "The request body came too slowly.")
+	errBodyBroken   = malformed("", "body_incomplete", "The request body ended before its announced end.")
+	errUTF8         = malformed("", "invalid_utf8", "The body is not valid UTF-8.")
+	errTrailing     = malformed("", "trailing_data", "Something follows the JSON value. Send exactly one.")
+	errBodyTooLarge = &postrider.Error{
+		Kind: postrider.TooLarge, Code: "body_too_large", Detail: "The request body is larger than this route takes.",
+	}
 )
 
 const (
@@ -216,29 +218,35 @@ func jsonError(prefix string, err error) error {
 		if errors.Is(err, jsontext.ErrDuplicateName) {
 			return duplicateField(field)
 		}
-		return &postrider.Error{
-			Kind: postrider.Malformed, Field: field, Code: "malformed_json",
-			Detail: fmt.Sprintf("The body is not well-formed JSON: %v (byte %d).", syntactic.Err, syntactic.ByteOffset),
-		}
+		return malformed(field, "malformed_json",
+			fmt.Sprintf("The body is not well-formed JSON: %v (byte %d).", syntactic.Err, syntactic.ByteOffset))
 	}
 	// Only the end of the input comes without a wrapping.
-	return &postrider.Error{Kind: postrider.Malformed, Field: prefix, Code: "malformed_json", Detail: "The body is not well-formed JSON: it holds no value."}
+	return malformed(prefix, "malformed_json", "The body is not well-formed JSON: it holds no value.")
+}
+
+// malformed is the error of a request that cannot be read.
+func malformed(field, code, detail string) *postrider.Error {
+	return &postrider.Error{Kind: postrider.Malformed, Field: field, Code: code, Detail: detail}
+}
+
+// invalid is the error of a value that cannot be.
+func invalid(field, code, detail string) *postrider.Error {
+	return &postrider.Error{Kind: postrider.Invalid, Field: field, Code: code, Detail: detail}
 }
 
 func unknownField(field string) error {
-	return &postrider.Error{Kind: postrider.Malformed, Field: field, Code: "unknown_field", Detail: "There is no such field. Names are matched exactly."}
+	return malformed(field, "unknown_field", "There is no such field. Names are matched exactly.")
 }
 
 func duplicateField(field string) error {
-	return &postrider.Error{Kind: postrider.Malformed, Field: field, Code: "duplicate_field", Detail: "The field stands there twice."}
+	return malformed(field, "duplicate_field", "The field stands there twice.")
 }
 
-func wrongType(field, detail string) error {
-	return &postrider.Error{Kind: postrider.Invalid, Field: field, Code: "invalid_type", Detail: detail}
-}
+func wrongType(field, detail string) error { return invalid(field, "invalid_type", detail) }
 
 func required(field string) error {
-	return &postrider.Error{Kind: postrider.Invalid, Field: field, Code: "required", Detail: "This field is required and cannot be null."}
+	return invalid(field, "required", "This field is required and cannot be null.")
 }
 
 // maxPath is how many steps of a path are told: a payload can be 10,000 deep.

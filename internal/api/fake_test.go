@@ -12,7 +12,6 @@ import (
 	"net/http/httptest"
 	"slices"
 	"strings"
-	"sync"
 	"testing"
 	"time"
 
@@ -23,7 +22,6 @@ import (
 // world is everything behind the API, in memory: enough of the rules of the
 // rooms behind it to see what the API asks for and how it answers.
 type world struct {
-	mu        sync.Mutex
 	keys      map[string]postrider.APIKey // by text
 	tenants   []postrider.Tenant          // oldest first
 	webhooks  []postrider.Webhook

@@ -21,8 +21,8 @@ type Entry struct {
 	URL           string       `json:"url" doc:"As used, even if the webhook's URL changed since." example:"https://partner.example/callback"`
 	Status        string       `json:"status" enum:"success,failure,cancelled" doc:"cancelled marks a delivery that was ended without being sent."`
 	StatusCode    *int         `json:"status_code" doc:"Of the receiver's answer; null when none came." example:"200"`
-	ErrorCode     *string      `json:"error_code" doc:"Why it failed, for programs; null on success." example:"connect_timeout"`
-	Error         *string      `json:"error" doc:"What happened and what to do; null on success." example:"Nothing answered on port 443 within 5 s. Is the receiver running, and does its firewall let us in?"`
+	ErrorCode     *string      `json:"error_code" doc:"Why it failed, for programs; null on success."`
+	Error         *string      `json:"error" doc:"What happened and what to do; null on success."`
 	Duration      float64      `json:"duration" doc:"The whole attempt, in milliseconds." example:"48.215"`
 	NextAttemptAt *instant     `json:"next_attempt_at" nullable:"true" doc:"When the delivery is tried again; null when it is not."`
 	RemoteIP      *string      `json:"remote_ip" doc:"The address that was dialled; null when none was." example:"203.0.113.7"`
@@ -148,7 +148,7 @@ func (a *API) listLogs(ctx context.Context, c *call, in *logsInput) (*listOutput
 	filter := in.filter(tenant, before, in.Limit)
 	if in.WebhookID != "" {
 		if filter.WebhookID, err = postrider.ParseID(in.WebhookID); err != nil {
-			return nil, &postrider.Error{Kind: postrider.Invalid, Field: "webhook_id", Code: "invalid_parameter", Detail: "A webhook's id is a UUID."}
+			return nil, invalid("webhook_id", "invalid_parameter", "A webhook's id is a UUID.")
 		}
 	}
 	return a.logPage(ctx, c, "logs", filter)
@@ -174,7 +174,9 @@ func (a *API) listWebhookLogs(ctx context.Context, c *call, in *webhookLogsInput
 	return page, err
 }
 
-func (a *API) logPage(ctx context.Context, c *call, list string, filter postrider.AttemptFilter) (*listOutput[Entry], error) {
+func (a *API) logPage(
+	ctx context.Context, c *call, list string, filter postrider.AttemptFilter,
+) (*listOutput[Entry], error) {
 	found, err := a.History.Attempts(ctx, filter)
 	if err != nil {
 		return nil, err

@@ -33,7 +33,8 @@ func newHuma(a *API) huma.API {
 			OpenAPI: "3.1.0",
 			Info: &huma.Info{
 				Title: a.Brand + " webhooks API", Version: cmp.Or(a.Version, "0"),
-				Description: "Register webhooks, publish events to them, and see every delivery attempt. JSON in and out, matched exactly: unknown fields, names that come twice and trailing data are refused.",
+				Description: "Register webhooks, publish events to them, and see every delivery attempt. JSON in and out, " +
+					"matched exactly: unknown fields, names that come twice and trailing data are refused.",
 			},
 			Servers:    []*huma.Server{{URL: "/"}},
 			Components: &huma.Components{Schemas: registry, SecuritySchemes: securitySchemes},
@@ -45,6 +46,7 @@ func newHuma(a *API) huma.API {
 				{Name: eventsGroup, Description: "Producers publish events; anyone looks up what became of one."},
 				{Name: accountsGroup, Description: "The operator's: partners' accounts and keys."},
 			},
+			OnAddOperation: []huma.AddOpFunc{func(_ *huma.OpenAPI, op *huma.Operation) { a.listed = append(a.listed, op) }},
 		},
 		Formats:       map[string]huma.Format{typeJSON: format, "json": format},
 		DefaultFormat: typeJSON,
@@ -60,10 +62,8 @@ var securitySchemes = map[string]*huma.SecurityScheme{
 // completeDocument is called when all routes are registered. From then on the
 // document does not change: huma reads it with each request.
 func (a *API) completeDocument() {
-	for _, item := range a.huma.OpenAPI().Paths {
-		for _, op := range operationsOf(item) {
-			a.complete(op)
-		}
+	for _, op := range a.listed {
+		a.complete(op)
 	}
 }
 
@@ -95,18 +95,6 @@ func (a *API) complete(op *huma.Operation) {
 	}
 }
 
-// methods are in the order in which a reader expects them.
-var methods = []string{http.MethodGet, http.MethodPost, http.MethodPut, http.MethodPatch, http.MethodDelete}
-
-func operationsOf(item *huma.PathItem) (list []*huma.Operation) {
-	for _, op := range []*huma.Operation{item.Get, item.Post, item.Put, item.Patch, item.Delete} {
-		if op != nil {
-			list = append(list, op)
-		}
-	}
-	return list
-}
-
 // resolve follows a reference.
 func resolve(registry huma.Registry, s *huma.Schema) *huma.Schema {
 	if s != nil && s.Ref != "" {
@@ -126,16 +114,12 @@ func exampleOf(registry huma.Registry, s *huma.Schema) any {
 		return s.Enum[0]
 	case len(s.AnyOf) > 0:
 		return exampleOf(registry, s.AnyOf[0])
+	case s.Nullable && s.Type != huma.TypeObject:
+		return nil
 	}
 	switch s.Type {
 	case huma.TypeObject:
-		example := map[string]any{}
-		for name, field := range s.Properties {
-			if value := exampleOf(registry, field); value != nil && (hasExample(registry, field) || slices.Contains(s.Required, name)) {
-				example[name] = value
-			}
-		}
-		return example
+		return exampleOfObject(registry, s)
 	case huma.TypeArray:
 		return []any{exampleOf(registry, s.Items)}
 	case huma.TypeBoolean:
@@ -149,6 +133,54 @@ func exampleOf(registry huma.Registry, s *huma.Schema) any {
 		return "text"
 	}
 	return nil
+}
+
+// members are an object whose names keep their order.
+type members []member
+
+type member struct {
+	name  string
+	value any
+}
+
+// MarshalJSON writes the object.
+func (m members) MarshalJSON() ([]byte, error) {
+	text := []byte{'{'}
+	for i, member := range m {
+		if i > 0 {
+			text = append(text, ',')
+		}
+		value, err := stdjson.Marshal(member.value)
+		if err != nil {
+			return nil, err
+		}
+		text = append(strconv.AppendQuote(text, member.name), ':')
+		text = append(text, value...)
+	}
+	return append(text, '}'), nil
+}
+
+func exampleOfObject(registry huma.Registry, s *huma.Schema) any {
+	example := members{}
+	for _, name := range fieldNames(s) {
+		if field := s.Properties[name]; hasExample(registry, field) || slices.Contains(s.Required, name) {
+			example = append(example, member{name, exampleOf(registry, field)})
+		}
+	}
+	return example
+}
+
+// fieldNames puts the required fields first, in the order of their type.
+func fieldNames(s *huma.Schema) []string {
+	place := func(name string) int {
+		if i := slices.Index(s.Required, name); i >= 0 {
+			return i
+		}
+		return len(s.Required)
+	}
+	return slices.SortedFunc(maps.Keys(s.Properties), func(a, b string) int {
+		return cmp.Or(cmp.Compare(place(a), place(b)), cmp.Compare(a, b))
+	})
 }
 
 func hasExample(registry huma.Registry, s *huma.Schema) bool {
@@ -189,7 +221,8 @@ func (a *API) pingItem() *huma.PathItem {
 	return a.deliveryItem(postrider.EventType{
 		Name:        postrider.PingEvent,
 		Description: "Sent when a webhook is created, and on POST /v0/api_webhooks/ping.",
-		Schema:      []byte(`{"type":"object","properties":{"zen":{"type":"string"},"hook_id":{"type":"string","format":"uuid"},"hook":{"type":"object"}}}`),
+		Schema: []byte(`{"type": "object", "properties": {
+			"zen": {"type": "string"}, "hook_id": {"type": "string", "format": "uuid"}, "hook": {"type": "object"}}}`),
 	})
 }
 
@@ -206,10 +239,14 @@ func (a *API) deliveryItem(t postrider.EventType) *huma.PathItem {
 	return &huma.PathItem{Post: &huma.Operation{
 		OperationID: "on-" + strings.ReplaceAll(t.Name, ".", "-"), Summary: t.Name,
 		Description: strings.TrimSpace(t.Description + "\n\n" + t.Notes), Deprecated: t.Deprecated,
-		Parameters:  a.deliveryHeaders(),
-		RequestBody: &huma.RequestBody{Required: true, Content: map[string]*huma.MediaType{typeJSON: media, string(postrider.Form): form}},
+		Parameters: a.deliveryHeaders(),
+		RequestBody: &huma.RequestBody{
+			Required: true, Content: map[string]*huma.MediaType{typeJSON: media, string(postrider.Form): form},
+		},
 		Responses: map[string]*huma.Response{
-			"2XX": {Description: "Received. Every other answer is a failure and is tried again, but for 410, which disables the webhook."},
+			"2XX": {
+				Description: "Received. Every other answer is a failure and is tried again, but for 410, which disables the webhook.",
+			},
 		},
 		Security: []map[string][]string{},
 	}}
@@ -239,7 +276,7 @@ func (a *API) deliveryHeaders() (list []*huma.Param) {
 		"X-" + a.Brand + "-Delivery":  "The event id: the same over retries and webhooks.",
 		"X-" + a.Brand + "-Hook-ID":   "The webhook's id.",
 		"X-" + a.Brand + "-Attempt":   "1, 2, …",
-		"X-" + a.Brand + "-Signature": "Only with a secret: sha256= and the hexadecimal HMAC-SHA256 of the exact body, keyed with the secret's text.",
+		"X-" + a.Brand + "-Signature": "Only with a secret: sha256= and the hexadecimal HMAC-SHA256 of the exact body; the key is the secret's text.",
 		"webhook-id":                  "Only with a secret: the event id (Standard Webhooks).",
 		"webhook-timestamp":           "Only with a secret: the time of this attempt, in seconds since 1970.",
 		"webhook-signature":           "Only with a secret: v1, and the base64 HMAC-SHA256 of id, timestamp and body, joined by dots.",

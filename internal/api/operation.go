@@ -76,7 +76,9 @@ func register[I, O any](a *API, o operation, handle func(context.Context, *call,
 // admit is what every route does first: whose key is it, may it call this, is
 // the body of a type and size that the route takes. Only then is memory spent
 // on the body.
-func (a *API) admit(w http.ResponseWriter, r *http.Request, o operation) (c *call, body []byte, mediaType string, err error) {
+func (a *API) admit(
+	w http.ResponseWriter, r *http.Request, o operation,
+) (c *call, body []byte, mediaType string, err error) {
 	key, err := a.Keys.Authenticate(keyText(r))
 	if err != nil {
 		return nil, nil, "", err
@@ -108,8 +110,12 @@ func keyText(r *http.Request) string {
 }
 
 var (
-	errOperatorOnly = &postrider.Error{Kind: postrider.Forbidden, Code: "operator_only", Detail: "Only the operator's key may do this."}
-	errOtherTenant  = &postrider.Error{Kind: postrider.Forbidden, Field: "tenant", Code: "other_tenant", Detail: "This key acts for its own tenant only."}
+	errOperatorOnly = &postrider.Error{
+		Kind: postrider.Forbidden, Code: "operator_only", Detail: "Only the operator's key may do this.",
+	}
+	errOtherTenant = &postrider.Error{
+		Kind: postrider.Forbidden, Field: "tenant", Code: "other_tenant", Detail: "This key acts for its own tenant only.",
+	}
 )
 
 // tenantField is the tenant that a field of the body names: a partner's own,
@@ -136,7 +142,9 @@ func (a *API) tenant(c *call, named string) (string, error) {
 	}
 	if _, err := a.Tenants.Tenant(named); err != nil {
 		if isNotFound(err) {
-			err = &postrider.Error{Kind: postrider.NotFound, Field: "tenant", Code: "unknown_tenant", Detail: "There is no tenant of this name."}
+			err = &postrider.Error{
+				Kind: postrider.NotFound, Field: "tenant", Code: "unknown_tenant", Detail: "There is no tenant of this name.",
+			}
 		}
 		return "", err
 	}

@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"math"
 	"net/http"
 	"runtime/debug"
@@ -98,18 +99,21 @@ func (a *API) problemOf(ctx context.Context, err error) *problem {
 	case errors.As(err, &mediaType):
 		return newProblem(http.StatusUnsupportedMediaType, "unsupported_media_type", mediaType.Error())
 	case errors.Is(err, errMethod):
-		return newProblem(http.StatusMethodNotAllowed, "method_not_allowed", "The route exists, but not with this method; Allow lists those that it takes.")
+		return newProblem(http.StatusMethodNotAllowed, "method_not_allowed",
+			"The route exists, but not with this method; Allow lists those that it takes.")
 	case ctx.Err() != nil:
 		// The caller is gone, or the server stops: nothing broke.
-		return problemOfError(&postrider.Error{Kind: postrider.Unavailable, Code: "unavailable", Detail: "The request was interrupted. Send it again."})
+		return problemOfError(&postrider.Error{
+			Kind: postrider.Unavailable, Code: "unavailable", Detail: "The request was interrupted. Send it again.",
+		})
 	}
 	attrs := []any{"error", err.Error()}
-	var panicked *panicError
-	if errors.As(err, &panicked) {
+	if _, panicked := errors.AsType[*panicError](err); panicked {
 		attrs = append(attrs, "stack", string(debug.Stack()))
 	}
 	a.Logger.ErrorContext(ctx, "request failed", attrs...)
-	return newProblem(http.StatusInternalServerError, "internal", "Something broke on this side. It is logged; try again later.")
+	return newProblem(http.StatusInternalServerError, "internal",
+		"Something broke on this side. It is logged; try again later.")
 }
 
 func problemOfError(e *postrider.Error) *problem {
@@ -134,9 +138,7 @@ func problemOfError(e *postrider.Error) *problem {
 func (a *API) fail(w http.ResponseWriter, r *http.Request, err error) {
 	p := a.problemOf(r.Context(), err)
 	header := w.Header()
-	for name, values := range p.header {
-		header[name] = values
-	}
+	maps.Copy(header, p.header)
 	header["Content-Type"] = contentProblem
 	w.WriteHeader(p.Status)
 	writeJSON(w, p) //nolint:errcheck // the caller is gone: there is nobody to tell
@@ -194,7 +196,9 @@ func upperFirst(s string) string {
 
 // writeOptions let everything through that was accepted once: what receivers
 // answer is not always UTF-8, and what was stored may repeat names.
-var writeOptions = json.JoinOptions(jsontext.AllowInvalidUTF8(true), jsontext.AllowDuplicateNames(true), json.Deterministic(true))
+var writeOptions = json.JoinOptions(
+	jsontext.AllowInvalidUTF8(true), jsontext.AllowDuplicateNames(true), json.Deterministic(true),
+)
 
 // writeJSON encodes an answer. A type that holds bytes which must not change
 // encodes itself.

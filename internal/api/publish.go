@@ -105,9 +105,8 @@ func (a *API) admitPublication(
 	}
 	if r.URL.RawQuery != "" {
 		// A tenant in the query would go unnoticed, and the event to another.
-		return c, nil, nil, "", &postrider.Error{
-			Kind: postrider.Invalid, Code: "unknown_parameter", Detail: "This route has no query parameters. The tenant is a field of the body.",
-		}
+		return c, nil, nil, "", invalid("", "unknown_parameter",
+			"This route has no query parameters. The tenant is a field of the body.")
 	}
 	if keys, found := r.Header["Idempotency-Key"]; found {
 		key, err = idempotencyKey(keys, body)
@@ -121,10 +120,8 @@ func idempotencyKey(keys []string, body []byte) (*postrider.IdempotencyKey, erro
 		visible = keys[0][i] > ' ' && keys[0][i] < 0x7f
 	}
 	if !visible {
-		return nil, &postrider.Error{
-			Kind: postrider.Invalid, Field: "Idempotency-Key", Code: "invalid_idempotency_key",
-			Detail: "An idempotency key is 1 to 255 visible ASCII characters without spaces, given once.",
-		}
+		return nil, invalid("Idempotency-Key", "invalid_idempotency_key",
+			"An idempotency key is 1 to 255 visible ASCII characters without spaces, given once.")
 	}
 	return &postrider.IdempotencyKey{Key: keys[0], BodyHash: sha256.Sum256(body)}, nil
 }
@@ -206,14 +203,12 @@ func decodeBatch(body []byte, lines bool) ([]postrider.Publication, error) {
 	}
 	batch, err := read(body)
 	if err == nil && len(batch) == 0 {
-		err = &postrider.Error{Kind: postrider.Invalid, Code: "empty_batch", Detail: "A batch holds at least one event."}
+		err = invalid("", "empty_batch", "A batch holds at least one event.")
 	}
 	return batch, err
 }
 
-var errBatchSize = &postrider.Error{
-	Kind: postrider.Invalid, Code: "too_many_events", Detail: fmt.Sprintf("A batch holds at most %d events.", batchSize),
-}
+var errBatchSize = invalid("", "too_many_events", fmt.Sprintf("A batch holds at most %d events.", batchSize))
 
 func decodeArray(body []byte) ([]postrider.Publication, error) {
 	p := newPublicationReader(body)
@@ -390,7 +385,17 @@ func (p *publicationReader) member(prefix string, read *postrider.Publication) (
 }
 
 func memberName(bit int) string {
-	return map[int]string{hasEvent: "event", hasPayload: "payload", hasTenant: "tenant", hasID: "id", hasOccurredAt: "occurred_at"}[bit]
+	switch bit {
+	case hasEvent:
+		return "event"
+	case hasPayload:
+		return "payload"
+	case hasTenant:
+		return "tenant"
+	case hasID:
+		return "id"
+	}
+	return "occurred_at"
 }
 
 // value is the next value's own bytes, where they stand in the body.
@@ -423,9 +428,8 @@ func (p *publicationReader) time(prefix, name string) (t time.Time, err error) {
 		return t, err
 	}
 	if t.UnmarshalText([]byte(value)) != nil {
-		return t, &postrider.Error{
-			Kind: postrider.Invalid, Field: joinPath(prefix, name), Code: "invalid_time", Detail: "A time is written as in RFC 3339: 2026-03-14T15:09:26Z.",
-		}
+		return t, invalid(joinPath(prefix, name), "invalid_time",
+			"A time is written as in RFC 3339: 2026-03-14T15:09:26Z.")
 	}
 	return t, nil
 }
@@ -451,6 +455,7 @@ func (a *API) documentPublish(o operation, request, answer reflect.Type) {
 	op := o.huma()
 	registry := a.huma.OpenAPI().Components.Schemas
 	schema := registry.Schema(request, true, "")
+	schema.Nullable = false
 	op.RequestBody = &huma.RequestBody{Required: true, Content: map[string]*huma.MediaType{}}
 	for _, mediaType := range o.mediaTypes() {
 		op.RequestBody.Content[mediaType] = &huma.MediaType{Schema: schema}
@@ -459,8 +464,10 @@ func (a *API) documentPublish(o operation, request, answer reflect.Type) {
 		lines.Schema = schema.Items // one on each line
 	}
 	op.Parameters = []*huma.Param{{
-		Name: "Idempotency-Key", In: "header", Schema: &huma.Schema{Type: huma.TypeString, MaxLength: new(255), Pattern: "^[!-~]+$"},
-		Description: "Makes a request that is sent twice count once, for 24 hours: the same key and body get the first answer again, another body is refused with 409.",
+		Name: "Idempotency-Key", In: "header",
+		Schema: &huma.Schema{Type: huma.TypeString, MaxLength: new(255), Pattern: "^[!-~]+$"},
+		Description: "Makes a request that is sent twice count once, for 24 hours: the same key and body get the first " +
+			"answer again, another body is refused with 409.",
 	}}
 	op.Responses[strconv.Itoa(o.status)] = &huma.Response{
 		Description: http.StatusText(o.status),

@@ -2,11 +2,11 @@ package api
 
 import (
 	"bytes"
-	"cmp"
 	_ "embed" // the page and its style
 	stdjson "encoding/json"
 	"fmt"
 	"html/template"
+	"maps"
 	"net/http"
 	"slices"
 	"strconv"
@@ -65,8 +65,7 @@ type (
 	}
 )
 
-// renderReference makes the page. The order is that of the document's tags,
-// then of paths.
+// renderReference makes the page.
 func (a *API) renderReference() []byte {
 	api := a.huma.OpenAPI()
 	page := refPage{
@@ -74,12 +73,16 @@ func (a *API) renderReference() []byte {
 		Codes: referCodes(),
 	}
 	for _, header := range a.deliveryHeaders() {
-		page.Headers = append(page.Headers, refField{Name: header.Name, Kind: "header", Required: header.Required, Description: header.Description})
+		page.Headers = append(page.Headers, refField{
+			Name: header.Name, Kind: "header", Required: header.Required, Description: header.Description,
+		})
 	}
 	for _, tag := range api.Tags {
 		group := refGroup{ID: anchor(tag.Name), Name: tag.Name, Description: tag.Description}
-		for _, op := range operationsOfTag(api, tag.Name) {
-			group.Operations = append(group.Operations, refer(api.Components.Schemas, op))
+		for _, op := range a.listed {
+			if op.Tags[0] == tag.Name {
+				group.Operations = append(group.Operations, refer(api.Components.Schemas, op))
+			}
 		}
 		page.Groups = append(page.Groups, group)
 	}
@@ -107,23 +110,6 @@ func referCodes() (list []refCode) {
 
 func anchor(name string) string { return strings.ReplaceAll(strings.ToLower(name), " ", "-") }
 
-func operationsOfTag(api *huma.OpenAPI, tag string) (list []*huma.Operation) {
-	for path := range api.Paths {
-		for _, op := range operationsOf(api.Paths[path]) {
-			if slices.Contains(op.Tags, tag) {
-				list = append(list, op)
-			}
-		}
-	}
-	slices.SortFunc(list, func(a, b *huma.Operation) int {
-		if byPath := strings.Compare(a.Path, b.Path); byPath != 0 {
-			return byPath
-		}
-		return slices.Index(methods, a.Method) - slices.Index(methods, b.Method)
-	})
-	return list
-}
-
 func refer(registry huma.Registry, op *huma.Operation) refOperation {
 	ref := refOperation{
 		ID: op.OperationID, Method: op.Method, Path: op.Path, Summary: op.Summary, Description: op.Description,
@@ -133,13 +119,13 @@ func refer(registry huma.Registry, op *huma.Operation) refOperation {
 		ref.Parameters = append(ref.Parameters, referField(p.Name, p.In, p.Required, p.Description, p.Schema))
 	}
 	if op.RequestBody != nil {
-		ref.Bodies = strings.Join(sortedTypes(op.RequestBody.Content), " or ")
+		ref.Bodies = strings.Join(slices.Sorted(maps.Keys(op.RequestBody.Content)), " or ")
 		schema := op.RequestBody.Content[typeJSON].Schema
 		if ref.Body = referFields(registry, "", schema); ref.Body == nil {
 			ref.Body = []refField{referField("(body)", "", op.RequestBody.Required, resolve(registry, schema).Description, schema)}
 		}
 	}
-	for _, status := range sortedStatuses(op.Responses) {
+	for _, status := range slices.Sorted(maps.Keys(op.Responses)) {
 		answer := op.Responses[status]
 		if media := answer.Content[contentProblem[0]]; media != nil {
 			ref.Errors = append(ref.Errors, status)
@@ -155,22 +141,6 @@ func refer(registry huma.Registry, op *huma.Operation) refOperation {
 	return ref
 }
 
-func sortedTypes(content map[string]*huma.MediaType) (list []string) {
-	for name := range content {
-		list = append(list, name)
-	}
-	slices.Sort(list)
-	return list
-}
-
-func sortedStatuses(responses map[string]*huma.Response) (list []string) {
-	for status := range responses {
-		list = append(list, status)
-	}
-	slices.Sort(list)
-	return list
-}
-
 // referFields lists the fields of an object, those of objects in it with
 // their path; of an array those of its items.
 func referFields(registry huma.Registry, path string, s *huma.Schema) (fields []refField) {
@@ -178,14 +148,7 @@ func referFields(registry huma.Registry, path string, s *huma.Schema) (fields []
 	if s.Type == huma.TypeArray {
 		return referFields(registry, path+"[].", s.Items)
 	}
-	names := make([]string, 0, len(s.Properties))
-	for name := range s.Properties {
-		names = append(names, name)
-	}
-	slices.SortFunc(names, func(a, b string) int {
-		return cmp.Or(cmp.Compare(place(s, a), place(s, b)), cmp.Compare(a, b))
-	})
-	for _, name := range names {
+	for _, name := range fieldNames(s) {
 		field := s.Properties[name]
 		fields = append(fields, referField(path+name, "", slices.Contains(s.Required, name), field.Description, field))
 		inner := field
@@ -199,14 +162,6 @@ func referFields(registry huma.Registry, path string, s *huma.Schema) (fields []
 		}
 	}
 	return fields
-}
-
-// place puts the required fields first, in the order of their type.
-func place(s *huma.Schema, field string) int {
-	if i := slices.Index(s.Required, field); i >= 0 {
-		return i
-	}
-	return len(s.Required)
 }
 
 func referField(name, where string, required bool, description string, s *huma.Schema) refField {
@@ -250,7 +205,7 @@ func limits(s *huma.Schema) (list []string) {
 	}
 	add("at least %d characters", s.MinLength)
 	add("at most %d characters", s.MaxLength)
-	add("at least %d entries", s.MinItems)
+	add("%d or more entries", s.MinItems)
 	add("at most %d entries", s.MaxItems)
 	add("at most %d entries", s.MaxProperties)
 	if s.Minimum != nil {

@@ -19,10 +19,12 @@ func (a *API) routes() {
 	register(a, operation{
 		method: "POST", path: "/v0/api_webhooks", id: "createWebhook", group: webhooksGroup, status: 201,
 		summary: "Create a webhook",
-		text:    "Registers a URL for events. A ping is sent to it at once; its result stands in the logs, and a ping that fails does not fail the creation.",
+		text: "Registers a URL for events. A ping is sent to it at once; its result stands in the logs, and a " +
+			"ping that fails does not fail the creation.",
 	}, a.createWebhook)
 	register(a, operation{
-		method: "GET", path: "/v0/api_webhooks", id: "listWebhooks", group: webhooksGroup, status: 200, errors: cursorErrors,
+		method: "GET", path: "/v0/api_webhooks", id: "listWebhooks",
+		group: webhooksGroup, status: 200, errors: cursorErrors,
 		summary: "List webhooks", text: "Newest first.",
 	}, a.listWebhooks)
 	register(a, operation{
@@ -32,29 +34,37 @@ func (a *API) routes() {
 	register(a, operation{
 		method: "PATCH", path: "/v0/api_webhooks/{id}", id: "updateWebhook", group: webhooksGroup, status: 200,
 		bodies:  []string{typeJSON, typePatch},
-		summary: "Change a webhook", text: "A field that is absent stays as it is; null clears it. Attempts from now on use the new values, those of events published before included.",
+		summary: "Change a webhook",
+		text: "A field that is absent stays as it is; null clears it. Attempts from now on use the new " +
+			"values, those of events published before included.",
 	}, a.patchWebhook)
 	register(a, operation{
 		method: "DELETE", path: "/v0/api_webhooks/{id}", id: "deleteWebhook", group: webhooksGroup, status: 204,
 		summary: "Delete a webhook", text: "Pending deliveries are cancelled and marked so. The logs stay.",
 	}, a.deleteWebhook)
 	register(a, operation{
-		method: "POST", path: "/v0/api_webhooks/ping", id: "pingWebhooks", group: webhooksGroup, status: 202, limit: a.PayloadLimit,
+		method: "POST", path: "/v0/api_webhooks/ping", id: "pingWebhooks",
+		group: webhooksGroup, status: 202, limit: a.PayloadLimit,
 		summary: "Ping all active webhooks",
-		text:    "Sends a ping to every active webhook, whatever it subscribes to. The body is the payload, byte by byte; without a body a default one is sent. A ping is attempted once.",
+		text: "Sends a ping to every active webhook, whatever it subscribes to. The body is the payload, byte " +
+			"by byte; without a body a default one is sent. A ping is attempted once.",
 	}, a.ping)
 	register(a, operation{
-		method: "POST", path: "/v0/api_webhooks/{id}/ping", id: "pingWebhook", group: webhooksGroup, status: 202, limit: a.PayloadLimit,
+		method: "POST", path: "/v0/api_webhooks/{id}/ping", id: "pingWebhook",
+		group: webhooksGroup, status: 202, limit: a.PayloadLimit,
 		errors:  []int{http.StatusConflict},
 		summary: "Ping one webhook", text: "Refused while the webhook does not send.",
 	}, a.pingWebhook)
 
 	register(a, operation{
 		method: "GET", path: "/v0/api_webhooks/logs", id: "listLogs", group: logsGroup, status: 200, errors: cursorErrors,
-		summary: "List attempts", text: "Every attempt of every delivery, newest first. A page may hold fewer entries than its limit although more follow: next_cursor decides.",
+		summary: "List attempts",
+		text: "Every attempt of every delivery, newest first. A page may hold fewer entries than its limit " +
+			"although more follow: next_cursor decides.",
 	}, a.listLogs)
 	register(a, operation{
-		method: "GET", path: "/v0/api_webhooks/{id}/logs", id: "listWebhookLogs", group: logsGroup, status: 200, errors: cursorErrors,
+		method: "GET", path: "/v0/api_webhooks/{id}/logs", id: "listWebhookLogs",
+		group: logsGroup, status: 200, errors: cursorErrors,
 		summary: "List attempts of a webhook", text: "Also of one that was deleted.",
 	}, a.listWebhookLogs)
 	register(a, operation{
@@ -62,13 +72,17 @@ func (a *API) routes() {
 		summary: "Get an attempt", text: "With the whole request and response.",
 	}, a.getLog)
 	register(a, operation{
-		method: "POST", path: "/v0/api_webhooks/logs/{attempt_id}/redeliver", id: "redeliver", group: logsGroup, status: 202,
+		method: "POST", path: "/v0/api_webhooks/logs/{attempt_id}/redeliver", id: "redeliver",
+		group: logsGroup, status: 202,
 		errors:  []int{http.StatusConflict},
-		summary: "Send a delivery again", text: "The event of this attempt goes to its webhook once more, with the same event id, to the URL and with the secret of now.",
+		summary: "Send a delivery again",
+		text: "The event of this attempt goes to its webhook once more, with the same event id, to the URL " +
+			"and with the secret of now.",
 	}, a.redeliver)
 
 	register(a, operation{
-		method: "GET", path: "/v0/api_webhooks/events", id: "listEventTypes", group: catalogueGroup, status: 200, errors: cursorErrors,
+		method: "GET", path: "/v0/api_webhooks/events", id: "listEventTypes",
+		group: catalogueGroup, status: 200, errors: cursorErrors,
 		summary: "List event types", text: "The catalogue, by name.",
 	}, a.listEventTypes)
 	register(a, operation{
@@ -76,12 +90,14 @@ func (a *API) routes() {
 		summary: "Get an event type", text: "With its schema and example.",
 	}, a.getEventType)
 	register(a, operation{
-		method: "PUT", path: "/v0/api_webhooks/events/{event}", id: "putEventType", group: catalogueGroup, access: operatorOnly, status: 200, also: 201,
+		method: "PUT", path: "/v0/api_webhooks/events/{event}", id: "putEventType",
+		group: catalogueGroup, access: operatorOnly, status: 200, also: 201,
 		limit:   a.PayloadLimit,
 		summary: "Add or replace an event type", text: "201 when it is new, 200 when it replaces one.",
 	}, a.putEventType)
 	register(a, operation{
-		method: "DELETE", path: "/v0/api_webhooks/events/{event}", id: "deleteEventType", group: catalogueGroup, access: operatorOnly, status: 204,
+		method: "DELETE", path: "/v0/api_webhooks/events/{event}", id: "deleteEventType",
+		group: catalogueGroup, access: operatorOnly, status: 204,
 		summary: "Remove an event type", text: "Subscriptions to it stay.",
 	}, a.deleteEventType)
 
@@ -97,11 +113,13 @@ func (a *API) routes() {
 		summary: "Create a tenant", text: "An account for a partner. The tenant named default always exists.",
 	}, a.createTenant)
 	register(a, operation{
-		method: "GET", path: "/v0/tenants", id: "listTenants", group: accountsGroup, access: operatorOnly, status: 200, errors: cursorErrors,
+		method: "GET", path: "/v0/tenants", id: "listTenants",
+		group: accountsGroup, access: operatorOnly, status: 200, errors: cursorErrors,
 		summary: "List tenants", text: "Newest first.",
 	}, a.listTenants)
 	register(a, operation{
-		method: "GET", path: "/v0/tenants/{tenant}", id: "getTenant", group: accountsGroup, access: operatorOnly, status: 200,
+		method: "GET", path: "/v0/tenants/{tenant}", id: "getTenant",
+		group: accountsGroup, access: operatorOnly, status: 200,
 		summary: "Get a tenant", text: "By its name.",
 	}, a.getTenant)
 	register(a, operation{
@@ -109,11 +127,13 @@ func (a *API) routes() {
 		summary: "Create an API key", text: "For a tenant, or for an operator. The key is shown once.",
 	}, a.createAPIKey)
 	register(a, operation{
-		method: "GET", path: "/v0/api_keys", id: "listAPIKeys", group: accountsGroup, access: operatorOnly, status: 200, errors: cursorErrors,
+		method: "GET", path: "/v0/api_keys", id: "listAPIKeys",
+		group: accountsGroup, access: operatorOnly, status: 200, errors: cursorErrors,
 		summary: "List API keys", text: "Newest first, without the keys themselves.",
 	}, a.listAPIKeys)
 	register(a, operation{
-		method: "DELETE", path: "/v0/api_keys/{id}", id: "deleteAPIKey", group: accountsGroup, access: operatorOnly, status: 204,
+		method: "DELETE", path: "/v0/api_keys/{id}", id: "deleteAPIKey",
+		group: accountsGroup, access: operatorOnly, status: 204,
 		summary: "Revoke an API key", text: "It stops working at once.",
 	}, a.deleteAPIKey)
 
@@ -135,10 +155,12 @@ func (a *API) registerPublish() {
 		text:    "The answer 202 means that the event and one delivery for each matching webhook are on disk.",
 	}
 	batch := operation{
-		method: "POST", path: "/v0/events/batch", id: "publishBatch", group: eventsGroup, access: operatorOnly, status: 202,
+		method: "POST", path: "/v0/events/batch", id: "publishBatch",
+		group: eventsGroup, access: operatorOnly, status: 202,
 		errors: []int{http.StatusConflict}, limit: a.BatchLimit, bodies: []string{typeJSON, typeNDJSON},
 		summary: "Publish up to 1,000 events",
-		text:    "An array of events, or one event on each line. All are accepted or none; faults name the event by its index, as in [3].event.",
+		text: "An array of events, or one event on each line. All are accepted or none; faults name the event " +
+			"by its index, as in [3].event.",
 	}
 	a.documentPublish(one, reflect.TypeFor[publication](), reflect.TypeFor[receipt]())
 	a.documentPublish(batch, reflect.TypeFor[[]publication](), reflect.TypeFor[receipts]())

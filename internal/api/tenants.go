@@ -59,8 +59,8 @@ func (a *API) getTenant(_ context.Context, _ *call, in *tenantInput) (*tenantOut
 	return &tenantOutput{showTenant(found)}, err
 }
 
-// APIKey is a key as it can be shown: by its first characters.
-type APIKey struct {
+// KeyInfo is an API key as it can be shown: by its first characters.
+type KeyInfo struct {
 	ID        postrider.ID `json:"id" format:"uuid"`
 	Prefix    string       `json:"prefix" doc:"The key's first characters, to recognise it by." example:"prk_Zk3vQx"`
 	Tenant    *string      `json:"tenant" doc:"Whose key it is; null for the operator's." example:"acme"`
@@ -70,7 +70,7 @@ type APIKey struct {
 }
 
 type createdAPIKey struct {
-	APIKey
+	KeyInfo
 	Key string `json:"key" doc:"The key. It is shown this once; only its hash is kept." example:"prk_Zk3vQxT1m8yW4cBd0nRj5LhGa7UeSf2P"`
 }
 
@@ -92,9 +92,10 @@ type (
 	}
 )
 
-func showAPIKey(k postrider.APIKey) APIKey {
-	return APIKey{
-		ID: k.ID, Prefix: k.Prefix, Tenant: orNull(k.Tenant), Operator: k.Operator(), Name: k.Name, CreatedAt: instant(k.CreatedAt),
+func showAPIKey(k postrider.APIKey) KeyInfo {
+	return KeyInfo{
+		ID: k.ID, Prefix: k.Prefix, Tenant: orNull(k.Tenant), Operator: k.Operator(), Name: k.Name,
+		CreatedAt: instant(k.CreatedAt),
 	}
 }
 
@@ -104,9 +105,7 @@ func (n *newAPIKey) check() (tenant, name string, err error) {
 	var faults postrider.Faults
 	switch {
 	case n.Operator && n.Tenant != nil:
-		faults.Add(&postrider.Error{
-			Kind: postrider.Invalid, Field: "operator", Code: "conflicting_fields", Detail: "An operator's key belongs to no tenant: give one of the two.",
-		})
+		faults.Add(invalid("operator", "conflicting_fields", "An operator's key belongs to no tenant: give one of the two."))
 	case !n.Operator && (n.Tenant == nil || *n.Tenant == ""):
 		faults.Add(required("tenant"))
 	case !n.Operator:
@@ -129,7 +128,7 @@ func (a *API) createAPIKey(ctx context.Context, _ *call, in *createAPIKeyInput) 
 	return &createAPIKeyOutput{createdAPIKey{showAPIKey(key), text}}, err
 }
 
-func (a *API) listAPIKeys(_ context.Context, c *call, in *apiKeysInput) (*listOutput[APIKey], error) {
+func (a *API) listAPIKeys(_ context.Context, c *call, in *apiKeysInput) (*listOutput[KeyInfo], error) {
 	if in.Tenant != "" {
 		if _, err := a.tenant(c, in.Tenant); err != nil {
 			return nil, err
@@ -140,7 +139,7 @@ func (a *API) listAPIKeys(_ context.Context, c *call, in *apiKeysInput) (*listOu
 		return nil, err
 	}
 	list, more := a.Keys.APIKeys(in.Tenant, before, in.Limit)
-	shown := make([]APIKey, len(list))
+	shown := make([]KeyInfo, len(list))
 	for i := range list {
 		shown[i] = showAPIKey(list[i])
 	}

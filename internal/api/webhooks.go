@@ -4,6 +4,7 @@ import (
 	"context"
 	"maps"
 	"math"
+	"slices"
 	"strings"
 	"time"
 
@@ -23,7 +24,7 @@ type Webhook struct {
 	Active         bool              `json:"active" doc:"The partner's switch. While it is off, deliveries are held."`
 	Description    string            `json:"description" example:"Room status for the front desk"`
 	Headers        map[string]string `json:"headers" doc:"Sent with every delivery. The values of headers that carry credentials are shown as [redacted]."`
-	InsecureSSL    bool              `json:"insecure_ssl" doc:"Whether the receiver's certificate is left unverified."`
+	InsecureSSL    bool              `json:"insecure_ssl" doc:"Whether the receiver's certificate is left unverified." example:"false"`
 	TimeoutSeconds *float64          `json:"timeout_seconds" doc:"The total time of one attempt; null is the server's default." example:"15"`
 	RetrySchedule  *[]float64        `json:"retry_schedule" doc:"The wait before each retry in seconds; null is the server's default, [] means no retries." example:"[5, 300, 1800]"`
 	HasSecret      bool              `json:"has_secret" doc:"Whether deliveries are signed."`
@@ -40,7 +41,7 @@ type lastAttempt struct {
 	At         instant      `json:"at"`
 	Status     string       `json:"status" enum:"success,failure,cancelled"`
 	StatusCode *int         `json:"status_code" doc:"null when no answer came." example:"200"`
-	ErrorCode  *string      `json:"error_code" doc:"null on success." example:"http_5xx"`
+	ErrorCode  *string      `json:"error_code" doc:"null on success."`
 }
 
 // TransformSchema says that last_attempt can be null, which huma cannot say of
@@ -65,11 +66,11 @@ type createdWebhook struct {
 }
 
 type newWebhook struct {
-	Tenant         string              `json:"tenant" required:"false" doc:"The operator's key: whose webhook it becomes, default when absent." example:"default"`
+	Tenant         string              `json:"tenant" required:"false" doc:"The operator's key: whose webhook it becomes, default when absent."`
 	URL            *string             `json:"url" nullable:"false" maxLength:"2048" doc:"Where deliveries are sent: http or https, a public address." example:"https://partner.example/callback"`
 	Events         []string            `json:"events" nullable:"false" minItems:"1" maxItems:"100" doc:"Event types such as room_status.updated, patterns such as room_status.*, or * for all." example:"[\"room_status.*\"]"`
 	ContentType    optional[string]    `json:"content_type" required:"false" enum:"application/json,application/x-www-form-urlencoded" doc:"Default application/json: the payload is the body. application/x-www-form-urlencoded: it is the form's field payload."`
-	Secret         optional[string]    `json:"secret" required:"false" minLength:"8" maxLength:"256" doc:"Signs deliveries. Printable characters; after whsec_, base64. Absent or null: deliveries are not signed." example:"It's a Secret to Everybody"`
+	Secret         optional[string]    `json:"secret" required:"false" minLength:"8" maxLength:"256" doc:"Signs deliveries. Printable characters; after whsec_, base64. Absent or null: deliveries are not signed." example:"a long and random text"`
 	GenerateSecret bool                `json:"generate_secret" required:"false" doc:"Makes a secret and shows it once, in this answer. Not together with secret."`
 	Active         optional[bool]      `json:"active" required:"false" doc:"Default true. While false, deliveries are held."`
 	Description    optional[string]    `json:"description" required:"false" maxLength:"1000" doc:"For people." example:"Room status for the front desk"`
@@ -102,8 +103,8 @@ func (n *newWebhook) build(tenant string) (w postrider.Webhook, generated string
 	if n.Active.given() {
 		w.Active = n.Active.Value
 	}
-	for name, value := range n.Headers {
-		faults.Add(checkNotMask(name, value))
+	for _, name := range slices.Sorted(maps.Keys(n.Headers)) {
+		faults.Add(checkNotMask(name, n.Headers[name]))
 	}
 	w.Timeout, err = timeoutOf(n.TimeoutSeconds)
 	faults.Add(err)
@@ -112,7 +113,7 @@ func (n *newWebhook) build(tenant string) (w postrider.Webhook, generated string
 	faults.Add(err)
 	if n.GenerateSecret {
 		if n.Secret.given() {
-			faults.Add(&postrider.Error{Kind: postrider.Invalid, Field: "generate_secret", Code: "conflicting_fields", Detail: "Give a secret or ask for one, not both."})
+			faults.Add(invalid("generate_secret", "conflicting_fields", "Give a secret or ask for one, not both."))
 		}
 		w.Secret = postrider.NewSecret()
 		generated = string(w.Secret)
@@ -137,13 +138,16 @@ type webhookPatch struct {
 // change checks the patch and gives the function that applies it.
 func (p *webhookPatch) change() (func(*postrider.Webhook), error) {
 	var faults postrider.Faults
-	for field, null := range map[string]bool{"url": p.URL.Null, "events": p.Events.Null, "content_type": p.ContentType.Null, "active": p.Active.Null} {
-		if null {
-			faults.Add(required(field))
+	for _, field := range []struct {
+		name string
+		null bool
+	}{{"url", p.URL.Null}, {"events", p.Events.Null}, {"content_type", p.ContentType.Null}, {"active", p.Active.Null}} {
+		if field.null {
+			faults.Add(required(field.name))
 		}
 	}
-	for name, value := range p.Headers.Value {
-		faults.Add(checkNotMask(name, value.Value))
+	for _, name := range slices.Sorted(maps.Keys(p.Headers.Value)) {
+		faults.Add(checkNotMask(name, p.Headers.Value[name].Value))
 	}
 	timeout, err := timeoutOf(p.TimeoutSeconds)
 	faults.Add(err)
@@ -206,7 +210,7 @@ func mergeHeaders(was map[string]string, patch optional[map[string]optional[stri
 // secretOf refuses the empty text: no secret is absent or null.
 func secretOf(o optional[string]) (postrider.Secret, error) {
 	if o.given() && o.Value == "" {
-		return "", &postrider.Error{Kind: postrider.Invalid, Field: "secret", Code: "invalid_secret", Detail: "A secret is 8 to 256 printable characters; null means none."}
+		return "", invalid("secret", "invalid_secret", "A secret is 8 to 256 printable characters; null means none.")
 	}
 	return postrider.Secret(o.Value), nil
 }
@@ -219,7 +223,7 @@ func timeoutOf(o optional[float64]) (time.Duration, error) {
 	}
 	timeout := seconds(o.Value)
 	if timeout < postrider.MinTimeout || timeout > postrider.MaxTimeout {
-		return 0, &postrider.Error{Kind: postrider.Invalid, Field: "timeout_seconds", Code: "invalid_timeout", Detail: "The timeout is 1 to 30 seconds."}
+		return 0, invalid("timeout_seconds", "invalid_timeout", "The timeout is 1 to 30 seconds.")
 	}
 	return timeout, nil
 }
@@ -252,10 +256,8 @@ func checkNotMask(name, value string) error {
 	if value != mask {
 		return nil
 	}
-	return &postrider.Error{
-		Kind: postrider.Invalid, Field: "headers." + name, Code: "masked_value",
-		Detail: "This is the mask that stands for a stored value. Send the value itself, or leave the header out to keep it.",
-	}
+	return invalid("headers."+name, "masked_value",
+		"This is the mask that stands for a stored value. Send the value itself, or leave the header out to keep it.")
 }
 
 // maskHeaders hides the values of headers that usually carry credentials.
@@ -338,6 +340,7 @@ type (
 	createWebhookInput  struct{ WithBody[newWebhook] }
 	createWebhookOutput struct{ Body createdWebhook }
 
+	// WebhookRef names a webhook in the path.
 	WebhookRef struct {
 		TenantQuery
 		ID string `path:"id" doc:"The webhook's id, a UUID."`
