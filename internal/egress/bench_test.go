@@ -56,7 +56,7 @@ func benchReceiver(b *testing.B) string {
 					if _, err := r.Discard(benchBody); err != nil {
 						return
 					}
-					io.WriteString(c, "HTTP/1.1 200 OK\r\nDate: Tue, 02 Jun 2026 10:00:00 GMT\r\nContent-Type: text/plain\r\nContent-Length: 2\r\n\r\nok")
+					say(c, "HTTP/1.1 200 OK\r\nDate: Tue, 02 Jun 2026 10:00:00 GMT\r\nContent-Type: text/plain\r\nContent-Length: 2\r\n\r\nok")
 				}
 			}()
 		}
@@ -144,8 +144,8 @@ func BenchmarkProtocols(b *testing.B) {
 	for _, version := range []string{"http1", "http2"} {
 		b.Run(version, func(b *testing.B) {
 			receiver := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-				io.Copy(io.Discard, r.Body)
-				io.WriteString(w, "ok")
+				drain(r.Body)
+				say(w, "ok")
 			}))
 			receiver.Config.ErrorLog = log.New(io.Discard, "", 0)
 			receiver.EnableHTTP2 = version == "http2"

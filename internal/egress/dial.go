@@ -85,12 +85,6 @@ func (g *generation) dialer(config *tls.Config) func(ctx context.Context, networ
 // refuses all, and each address once more before its socket is connected, which
 // holds whatever happens in between.
 func (d *dialing) connect(ctx context.Context, resolver *net.Resolver, network, host, port string) (net.Conn, error) {
-	name := host
-	if _, err := netip.ParseAddr(host); err != nil {
-		// The final dot keeps the search list of resolv.conf out: with it,
-		// partner.example could mean partner.example.internal.
-		name += "."
-	}
 	started := time.Now()
 	connecting := started
 	ctx = httptrace.WithClientTrace(ctx, &httptrace.ClientTrace{
@@ -102,7 +96,7 @@ func (d *dialing) connect(ctx context.Context, resolver *net.Resolver, network, 
 		},
 	})
 	dialer := net.Dialer{Timeout: connectTimeout, Resolver: resolver, ControlContext: d.control}
-	raw, err := dialer.DialContext(ctx, network, net.JoinHostPort(name, port))
+	raw, err := dialer.DialContext(ctx, network, net.JoinHostPort(absolute(host), port))
 	if err != nil {
 		return nil, err
 	}
@@ -111,6 +105,15 @@ func (d *dialing) connect(ctx context.Context, resolver *net.Resolver, network, 
 		r.remoteIP = addrIP(raw.RemoteAddr())
 	})
 	return raw, nil
+}
+
+// absolute ends a name with a dot, which keeps the search list of resolv.conf
+// out: with it, partner.example could mean partner.example.internal.
+func absolute(host string) string {
+	if _, err := netip.ParseAddr(host); err == nil {
+		return host
+	}
+	return host + "."
 }
 
 func addrIP(addr net.Addr) string {

@@ -6,7 +6,8 @@ import (
 	"net"
 	"net/http"
 	"net/netip"
-	"slices"
+	"os"
+	"os/exec"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -26,8 +27,7 @@ func TestSend_ConnectsToNothingThatIsRefused(t *testing.T) {
 	c := newClient(t, Options{Resolver: serveDNS(t, always("127.0.0.1", "::1"))})
 	for _, listener := range []*trap{v4, v6} {
 		for _, host := range []string{
-			"127.0.0.1", "127.0.0.2", "0.0.0.0", "[::1]", "[::]", "[::ffff:127.0.0.1]", "[::ffff:7f00:1]", "[::127.0.0.1]",
-			"[64:ff9b::7f00:1]", "[fe80::1]", "localhost", "hook.test",
+			"127.0.0.1", "127.0.0.2", "0.0.0.0", "[::1]", "[::]", "[::ffff:127.0.0.1]", "[::ffff:7f00:1]", "localhost", "hook.test",
 			"127.1", "2130706433", "0177.0.0.1", "0x7f000001", "0", "[::1%25lo]", "[fe80::1%25lo]", "127.0.0.1.", "１２７.0.0.1",
 		} {
 			out := c.Send(t.Context(), post("http://"+host+":"+portOf(listener)+"/hook"))
@@ -66,7 +66,8 @@ func TestSend_RefusedTargetsLookTheSameOpenOrClosed(t *testing.T) {
 }
 
 // 127.0.0.2 stands for an internal address here: it is not open, and something
-// listens there.
+// listens there. Addresses of other machines are judged in the guard's own
+// tests, where a fault cannot send them a packet.
 func TestSend_OneDeniedAddressInTheAnswerRefusesAll(t *testing.T) {
 	allowed := setTrap(t, "127.0.0.1:0")
 	denied := setTrap(t, "127.0.0.2:"+portOf(allowed))
@@ -75,8 +76,6 @@ func TestSend_OneDeniedAddressInTheAnswerRefusesAll(t *testing.T) {
 		{"127.0.0.2", "127.0.0.1"},
 		{"127.0.0.1", "::1"},
 		{"127.0.0.1", "::ffff:127.0.0.2"},
-		{"127.0.0.1", "fe80::1"},
-		{"127.0.0.1", "10.9.9.9"},
 		{"127.0.0.1", "0.0.0.0"},
 	} {
 		c := newClient(t, Options{
@@ -148,9 +147,10 @@ func TestSend_AKeptConnectionIsNotRebound(t *testing.T) {
 
 func TestSend_LooksNamesUpWithoutTheSearchList(t *testing.T) {
 	receiver := serve(t, ok)
-	names := make(chan string, 64)
 	c := newClient(t, Options{Policy: loopback, Resolver: serveDNS(t, func(q dnsmessage.Question) []netip.Addr {
-		names <- q.Name.String()
+		if name := q.Name.String(); name != "hook.test." && name != "hook." {
+			t.Errorf("%s was looked up", name)
+		}
 		return always("127.0.0.1")(q)
 	})})
 	for _, host := range []string{"hook.test", "Hook.TEST", "hook"} {
@@ -158,10 +158,12 @@ func TestSend_LooksNamesUpWithoutTheSearchList(t *testing.T) {
 			t.Fatalf("%s: got %q (%s)", host, out.Failure, out.Detail)
 		}
 	}
-	close(names)
-	for name := range names {
-		if !slices.Contains([]string{"hook.test.", "hook."}, name) {
-			t.Errorf("%s was looked up", name)
+}
+
+func TestAbsolute_LeavesAddressesAsTheyAre(t *testing.T) {
+	for host, want := range map[string]string{"hook.test": "hook.test.", "hook": "hook.", "127.0.0.1": "127.0.0.1", "::1": "::1"} {
+		if got := absolute(host); got != want {
+			t.Errorf("%s: got %s, want %s", host, got, want)
 		}
 	}
 }
@@ -223,14 +225,17 @@ func TestSend_OwnListenersAreNotDialledEvenWhereAllIsOpen(t *testing.T) {
 	own.check(t)
 }
 
-func TestSetPolicy_ClosesIdleConnectionsAndJudgesAnew(t *testing.T) {
-	closed := make(chan struct{}, 1)
-	receiver := serve(t, ok)
-	receiver.Config.ConnState = func(_ net.Conn, state http.ConnState) {
+func tellClosed(closed chan<- struct{}) func(net.Conn, http.ConnState) {
+	return func(_ net.Conn, state http.ConnState) {
 		if state == http.StateClosed {
 			closed <- struct{}{}
 		}
 	}
+}
+
+func TestSetPolicy_ClosesIdleConnectionsAndJudgesAnew(t *testing.T) {
+	closed := make(chan struct{}, 8)
+	receiver := serveStates(t, ok, tellClosed(closed))
 	c := newClient(t, Options{Policy: loopback})
 	if out := c.Send(t.Context(), post(receiver.URL)); !out.OK() {
 		t.Fatalf("got %q (%s)", out.Failure, out.Detail)
@@ -247,16 +252,11 @@ func TestSetPolicy_ClosesIdleConnectionsAndJudgesAnew(t *testing.T) {
 }
 
 func TestSetPolicy_AConnectionBusyMeanwhileIsNotKept(t *testing.T) {
-	arrived, goOn, closed := make(chan struct{}), make(chan struct{}), make(chan struct{}, 1)
-	receiver := serve(t, func(http.ResponseWriter, *http.Request) {
+	arrived, goOn, closed := make(chan struct{}), make(chan struct{}), make(chan struct{}, 8)
+	receiver := serveStates(t, func(http.ResponseWriter, *http.Request) {
 		close(arrived)
 		<-goOn
-	})
-	receiver.Config.ConnState = func(_ net.Conn, state http.ConnState) {
-		if state == http.StateClosed {
-			closed <- struct{}{}
-		}
-	}
+	}, tellClosed(closed))
 	c := newClient(t, Options{Policy: loopback})
 	outcome := make(chan postrider.Outcome, 1)
 	go func() { outcome <- c.Send(context.WithoutCancel(t.Context()), post(receiver.URL)) }()
@@ -272,12 +272,7 @@ func TestSetPolicy_AConnectionBusyMeanwhileIsNotKept(t *testing.T) {
 	}
 }
 
-func TestSend_IgnoresProxyVariables(t *testing.T) {
-	proxy := setTrap(t, "127.0.0.1:0")
-	for _, name := range []string{"HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "http_proxy", "https_proxy", "all_proxy"} {
-		t.Setenv(name, "http://"+proxy.Addr().String())
-	}
-	t.Setenv("NO_PROXY", "")
+func TestSend_ReachesAddressesAndNames(t *testing.T) {
 	receiver := serve(t, ok)
 	c := newClient(t, Options{Policy: loopback, Resolver: serveDNS(t, always("127.0.0.1"))})
 	for _, host := range []string{"127.0.0.1", "hook.test"} {
@@ -285,15 +280,29 @@ func TestSend_IgnoresProxyVariables(t *testing.T) {
 			t.Errorf("%s: got %q (%s)", host, out.Failure, out.Detail)
 		}
 	}
+}
+
+// net/http reads the variables once in a process, so the test before this one
+// runs again in a process of its own.
+func TestSend_IgnoresProxyVariables(t *testing.T) {
+	proxy := setTrap(t, "127.0.0.1:0")
+	self, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	again := exec.CommandContext(t.Context(), self, "-test.run=^TestSend_ReachesAddressesAndNames$", "-test.v")
+	for _, name := range []string{"HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "http_proxy", "https_proxy", "all_proxy"} {
+		again.Env = append(again.Env, name+"=http://"+proxy.Addr().String())
+	}
+	output, err := again.CombinedOutput()
+	if err != nil || !strings.Contains(string(output), "--- PASS: TestSend_ReachesAddressesAndNames") {
+		t.Errorf("with a proxy in the environment: %v\n%s", err, output)
+	}
 	proxy.check(t)
 }
 
 func TestSend_TellsDNSFailuresApart(t *testing.T) {
-	silent, err := net.ListenPacket("udp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer silent.Close()
+	silent := listenUDP(t)
 	for _, tt := range []struct {
 		name     string
 		resolver *net.Resolver
@@ -315,7 +324,9 @@ func TestSend_TellsDNSFailuresApart(t *testing.T) {
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			r := post("http://hook.test/")
-			r.Timeout = 300 * time.Millisecond
+			if tt.name == "no answer" {
+				r = fast(r.URL)
+			}
 			out := newClient(t, Options{Resolver: tt.resolver}).Send(t.Context(), r)
 			if out.Failure != postrider.FailDNS || !strings.Contains(out.Detail, tt.want) || strings.Contains(out.Detail, "127.0.0.1") {
 				t.Errorf("got %q (%s), want dns (…%s…)", out.Failure, out.Detail, tt.want)
@@ -335,8 +346,7 @@ func TestSend_TellsConnectFailuresApart(t *testing.T) {
 
 	// A listener whose queue is full drops what comes next, as a firewall does.
 	full := fullListener(t)
-	r := post("http://" + full)
-	r.Timeout = 300 * time.Millisecond
+	r := fast("http://" + full)
 	out = c.Send(t.Context(), r)
 	if out.Failure != postrider.FailConnectTimeout || out.RemoteIP != "127.0.0.1" {
 		t.Errorf("a full queue: got %q (%s) at %q", out.Failure, out.Detail, out.RemoteIP)

@@ -54,8 +54,10 @@ func dialFailure(host string, err error) *failure {
 		return lookupFailure(host, dns.IsTimeout, dns.IsNotFound)
 	}
 	if errors.Is(err, syscall.ECONNREFUSED) {
-		return &failure{postrider.FailConnectRefused,
-			"The connection to " + host + " was refused: nothing listens at that port. Start the receiver, or correct the port of the URL."}
+		return &failure{
+			postrider.FailConnectRefused,
+			"The connection to " + host + " was refused: nothing listens at that port. Start the receiver, or correct the port of the URL.",
+		}
 	}
 	if timeout, ok := errors.AsType[net.Error](err); ok && timeout.Timeout() {
 		return connectTimeoutFailure(host)
@@ -67,8 +69,10 @@ func dialFailure(host string, err error) *failure {
 	if errno, ok := errors.AsType[syscall.Errno](err); ok {
 		reason = errno.Error()
 	}
-	return &failure{postrider.FailConnect,
-		"No connection to " + host + " could be made: " + reason + ". Check the host's address and its network."}
+	return &failure{
+		postrider.FailConnect,
+		"No connection to " + host + " could be made: " + reason + ". Check the host's address and its network.",
+	}
 }
 
 func lookupFailure(host string, timeout, notFound bool) *failure {
@@ -82,48 +86,64 @@ func lookupFailure(host string, timeout, notFound bool) *failure {
 }
 
 func connectTimeoutFailure(host string) *failure {
-	return &failure{postrider.FailConnectTimeout,
-		"The connection to " + host + " was not accepted in time. Check that the receiver runs and that no firewall drops the packets."}
+	return &failure{
+		postrider.FailConnectTimeout,
+		"The connection to " + host + " was not accepted in time. Check that the receiver runs and that no firewall drops the packets.",
+	}
 }
 
 // handshakeFailure tells the certificate's faults apart, since each has
 // another remedy.
 func handshakeFailure(host string, err error) *failure {
 	if name, ok := errors.AsType[x509.HostnameError](err); ok {
-		return &failure{postrider.FailTLSHostname,
-			"The certificate is not for " + host + " but for " + certificateNames(name.Certificate) + ". Install one for the URL's host, or correct the URL."}
+		return &failure{
+			postrider.FailTLSHostname,
+			"The certificate is not for " + host + " but for " + certificateNames(name.Certificate) + ". Install one for the URL's host, or correct the URL.",
+		}
 	}
 	if invalid, ok := errors.AsType[x509.CertificateInvalidError](err); ok {
 		if invalid.Reason == x509.Expired {
 			return expiredFailure(invalid.Cert)
 		}
-		return &failure{postrider.FailTLSUntrusted,
-			"The certificate chain is not valid: " + printable(invalid.Error()) + ". Install a certificate of a public authority, with its whole chain."}
+		return &failure{
+			postrider.FailTLSUntrusted,
+			"The certificate chain is not valid: " + printable(invalid.Error()) + ". Install a certificate of a public authority, with its whole chain.",
+		}
 	}
 	if _, ok := errors.AsType[x509.UnknownAuthorityError](err); ok {
-		return &failure{postrider.FailTLSUntrusted,
-			"The certificate is not from a known authority. Install one of a public authority, and let the receiver send the whole chain; a self-signed one works only with insecure_ssl."}
+		return &failure{
+			postrider.FailTLSUntrusted,
+			"The certificate is not from a known authority. Install one of a public authority, and let the receiver send the whole chain; a self-signed one works only with insecure_ssl.",
+		}
 	}
 	if _, ok := errors.AsType[*tls.CertificateVerificationError](err); ok {
-		return &failure{postrider.FailTLSUntrusted,
-			"The certificate could not be verified. Install one of a public authority, and let the receiver send the whole chain."}
+		return &failure{
+			postrider.FailTLSUntrusted,
+			"The certificate could not be verified. Install one of a public authority, and let the receiver send the whole chain.",
+		}
 	}
 	if _, ok := errors.AsType[tls.RecordHeaderError](err); ok {
 		return &failure{postrider.FailTLS, "The port does not speak TLS. Use the port that does, or an http:// URL."}
 	}
 	if op, ok := errors.AsType[*net.OpError](err); ok && isAlert(op) {
-		return &failure{postrider.FailTLS,
-			"The TLS handshake with " + host + " failed (" + printable(op.Err.Error()) + "). The receiver must speak TLS 1.2 or later and need no client certificate."}
+		return &failure{
+			postrider.FailTLS,
+			"The TLS handshake with " + host + " failed (" + printable(op.Err.Error()) + "). The receiver must speak TLS 1.2 or later and need no client certificate.",
+		}
 	}
 	if timeout, ok := errors.AsType[net.Error](err); errors.Is(err, context.DeadlineExceeded) || ok && timeout.Timeout() {
 		return handshakeTimeoutFailure(host)
 	}
 	if isCut(err) {
-		return &failure{postrider.FailTLS,
-			"The connection to " + host + " was closed in the TLS handshake. Check that the port speaks TLS 1.2 or later for this host name."}
+		return &failure{
+			postrider.FailTLS,
+			"The connection to " + host + " was closed in the TLS handshake. Check that the port speaks TLS 1.2 or later for this host name.",
+		}
 	}
-	return &failure{postrider.FailTLS,
-		"The TLS handshake with " + host + " failed (" + printable(strings.TrimPrefix(err.Error(), "tls: ")) + "). The receiver must speak TLS 1.2 or later."}
+	return &failure{
+		postrider.FailTLS,
+		"The TLS handshake with " + host + " failed (" + printable(strings.TrimPrefix(err.Error(), "tls: ")) + "). The receiver must speak TLS 1.2 or later.",
+	}
 }
 
 func handshakeTimeoutFailure(host string) *failure {
@@ -144,8 +164,10 @@ func certificateNames(cert *x509.Certificate) string {
 
 func expiredFailure(cert *x509.Certificate) *failure {
 	if cert != nil && time.Now().Before(cert.NotBefore) {
-		return &failure{postrider.FailTLSExpired,
-			"The certificate is valid only from " + cert.NotBefore.UTC().Format(time.DateTime) + " UTC. Install one that is valid now."}
+		return &failure{
+			postrider.FailTLSExpired,
+			"The certificate is valid only from " + cert.NotBefore.UTC().Format(time.DateTime) + " UTC. Install one that is valid now.",
+		}
 	}
 	detail := "The certificate has expired. Renew it."
 	if cert != nil {
@@ -212,8 +234,10 @@ func (a *attempt) timeoutFailure(host string, timeout time.Duration) *failure {
 		case stepNone:
 		}
 	}
-	return &failure{postrider.FailTimeout,
-		"The receiver did not answer within " + timeout.String() + ". Answer with a 2xx at once, and do the work afterwards."}
+	return &failure{
+		postrider.FailTimeout,
+		"The receiver did not answer within " + timeout.String() + ". Answer with a 2xx at once, and do the work afterwards.",
+	}
 }
 
 // verdict on a response: nil when the attempt succeeded.

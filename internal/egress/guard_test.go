@@ -362,6 +362,9 @@ func TestControl_JudgesTheConcreteAddress(t *testing.T) {
 
 func TestControl_RefusesTheOpenAddressesOfAMixedAnswer(t *testing.T) {
 	d := &dialing{guard: newGuard(Policy{}, nil), port: 443}
+	if err := d.control(t.Context(), "tcp4", "93.184.216.34:443", nil); err != nil {
+		t.Errorf("before the answer came: got %v", err)
+	}
 	d.judgeAnswer([]net.IPAddr{{IP: net.ParseIP("93.184.216.34")}, {IP: net.ParseIP("10.9.9.9")}})
 	if err := d.control(t.Context(), "tcp4", "93.184.216.34:443", nil); err == nil {
 		t.Error("the public address of a mixed answer was let through")

@@ -23,7 +23,7 @@ import (
 )
 
 func TestMain(m *testing.M) {
-	log.SetOutput(io.Discard) // net/http logs there what hostile receivers send unasked
+	log.SetOutput(io.Discard) //nolint:forbidigo // net/http logs there what hostile receivers send unasked
 	goleak.VerifyTestMain(m)
 }
 
@@ -48,7 +48,7 @@ func post(url string) *postrider.Request {
 
 func listen(tb testing.TB, addr string) net.Listener {
 	tb.Helper()
-	listener, err := net.Listen("tcp", addr)
+	listener, err := new(net.ListenConfig).Listen(context.Background(), "tcp", addr)
 	if err != nil {
 		tb.Fatal(err)
 	}
@@ -64,7 +64,15 @@ func portOf(listener net.Listener) string {
 // serve is a receiver of ordinary HTTP.
 func serve(tb testing.TB, handler http.HandlerFunc) *httptest.Server {
 	tb.Helper()
-	receiver := httptest.NewServer(handler)
+	return serveStates(tb, handler, nil)
+}
+
+// serveStates also tells what becomes of its connections.
+func serveStates(tb testing.TB, handler http.HandlerFunc, states func(net.Conn, http.ConnState)) *httptest.Server {
+	tb.Helper()
+	receiver := httptest.NewUnstartedServer(handler)
+	receiver.Config.ConnState = states
+	receiver.Start()
 	tb.Cleanup(receiver.Close)
 	return receiver
 }
@@ -100,18 +108,34 @@ func script(tb testing.TB, play func(ctx context.Context, c *net.TCPConn)) strin
 // readRequest takes one request off a connection and reports whether one came.
 func readRequest(r *bufio.Reader) bool {
 	req, err := http.ReadRequest(r)
-	if err != nil {
-		return false
-	}
-	_, err = io.Copy(io.Discard, req.Body)
+	return err == nil && drain(req.Body)
+}
+
+// say writes and drain reads as long as the other side wants it, and report
+// whether it did to the end.
+func say(w io.Writer, text string) bool {
+	_, err := io.WriteString(w, text)
 	return err == nil
 }
+
+func drain(r io.Reader) bool {
+	_, err := io.Copy(io.Discard, r)
+	return err == nil
+}
+
+func readSome(c *net.TCPConn) { _, _ = c.Read(make([]byte, 4096)) }
+
+// halfClose ends what the sender can read, and goes on reading.
+func halfClose(c *net.TCPConn) { _ = c.CloseWrite() }
+
+// reset lets the close that follows drop the connection with an RST.
+func reset(c *net.TCPConn) { _ = c.SetLinger(0) }
 
 // answer reads one request and writes what it is told.
 func answer(response string) func(context.Context, *net.TCPConn) {
 	return func(_ context.Context, c *net.TCPConn) {
 		if readRequest(bufio.NewReader(c)) {
-			io.WriteString(c, response)
+			say(c, response)
 		}
 	}
 }
@@ -148,25 +172,32 @@ func setTrap(tb testing.TB, addr string) *trap {
 // last through the queue, so that none can still be waiting behind it.
 func (t *trap) check(tb testing.TB) {
 	tb.Helper()
-	c, err := net.Dial("tcp", t.Addr().String())
+	c, err := new(net.Dialer).DialContext(tb.Context(), "tcp", t.Addr().String())
 	if err != nil {
 		tb.Fatal(err)
 	}
-	io.Copy(io.Discard, c) // until it has been accepted and closed
+	drain(c) // until it has been accepted and closed
 	c.Close()
 	if n := t.accepted.Load(); n != 1 {
 		tb.Errorf("got %d connections to %s, want none", n-1, t.Addr())
 	}
 }
 
+func listenUDP(tb testing.TB) net.PacketConn {
+	tb.Helper()
+	socket, err := new(net.ListenConfig).ListenPacket(context.Background(), "udp", "127.0.0.1:0")
+	if err != nil {
+		tb.Fatal(err)
+	}
+	tb.Cleanup(func() { _ = socket.Close() })
+	return socket
+}
+
 // serveDNS is a DNS server. answers are asked for each query; none means that
 // there is no such name. Every answer has TTL 0.
 func serveDNS(tb testing.TB, answers func(q dnsmessage.Question) []netip.Addr) *net.Resolver {
 	tb.Helper()
-	server, err := net.ListenPacket("udp", "127.0.0.1:0")
-	if err != nil {
-		tb.Fatal(err)
-	}
+	server := listenUDP(tb)
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
@@ -177,12 +208,14 @@ func serveDNS(tb testing.TB, answers func(q dnsmessage.Question) []netip.Addr) *
 				return
 			}
 			if response := answerDNS(packet[:n], answers); response != nil {
-				server.WriteTo(response, from)
+				if _, err := server.WriteTo(response, from); err != nil {
+					return
+				}
 			}
 		}
 	}()
 	tb.Cleanup(func() {
-		server.Close()
+		_ = server.Close()
 		<-done
 	})
 	return &net.Resolver{PreferGo: true, Dial: func(ctx context.Context, _, _ string) (net.Conn, error) {
@@ -238,7 +271,7 @@ func fullListener(tb testing.TB) string {
 	if err != nil {
 		tb.Fatal(err)
 	}
-	tb.Cleanup(func() { syscall.Close(socket) })
+	tb.Cleanup(func() { _ = syscall.Close(socket) })
 	if err := syscall.Bind(socket, &syscall.SockaddrInet4{Addr: [4]byte{127, 0, 0, 1}}); err != nil {
 		tb.Fatal(err)
 	}
@@ -251,7 +284,8 @@ func fullListener(tb testing.TB) string {
 	}
 	addr := net.JoinHostPort("127.0.0.1", strconv.Itoa(name.(*syscall.SockaddrInet4).Port))
 	for { // until a connect is not answered
-		c, err := net.DialTimeout("tcp", addr, 100*time.Millisecond)
+		dialer := net.Dialer{Timeout: 100 * time.Millisecond}
+		c, err := dialer.DialContext(tb.Context(), "tcp", addr)
 		if err != nil {
 			return addr
 		}

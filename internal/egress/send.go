@@ -84,7 +84,7 @@ func (c *Client) send(ctx context.Context, r *postrider.Request, started time.Ti
 		a.describe(&out)
 		return out
 	}
-	defer resp.Body.Close() // without reading the rest of a long one
+	defer resp.Body.Close() // reads nothing more; the only end of a connection that switched protocols
 
 	if resp.Body != http.NoBody && time.Until(a.deadline) > bodyTimeout {
 		timer.Reset(bodyTimeout)

@@ -29,7 +29,7 @@ func TestSend_WritesHeadersAndBodyExactlyAsGiven(t *testing.T) {
 		b := make([]byte, 64<<10)
 		n, _ := c.Read(b)
 		requests <- string(b[:n])
-		io.WriteString(c, "HTTP/1.1 204 No Content\r\n\r\n")
+		say(c, "HTTP/1.1 204 No Content\r\n\r\n")
 	})
 	c := newClient(t, Options{Policy: loopback})
 	r := post(url + "?a=b%20c")
@@ -42,7 +42,7 @@ func TestSend_WritesHeadersAndBodyExactlyAsGiven(t *testing.T) {
 		"X-UPPER":           {"b"},
 	}
 	r.Body = []byte("{\"a\": 1.0,\"a\":\"<&>\\u2028\"}\n")
-	if out := c.Send(t.Context(), r); !out.OK() || out.StatusCode != 204 {
+	if out := c.Send(t.Context(), r); !out.OK() || out.StatusCode != http.StatusNoContent {
 		t.Fatalf("got %+v", out)
 	}
 	host := strings.TrimSuffix(strings.TrimPrefix(url, "http://"), "/hook")
@@ -93,13 +93,13 @@ func TestSend_ALargeBodyArrivesWhole(t *testing.T) {
 func TestSend_KeepsTheAnswerAndItsTimes(t *testing.T) {
 	receiver := serve(t, func(w http.ResponseWriter, _ *http.Request) {
 		w.Header().Set("X-Request-Id", "42")
-		w.WriteHeader(202)
-		io.WriteString(w, "accepted")
+		w.WriteHeader(http.StatusAccepted)
+		say(w, "accepted")
 	})
 	c := newClient(t, Options{Policy: loopback, Resolver: serveDNS(t, always("127.0.0.1"))})
 	url := "http://hook.test:" + portOf(receiver.Listener)
 	out := c.Send(t.Context(), post(url))
-	if !out.OK() || out.StatusCode != 202 || out.Detail != "" || out.RemoteIP != "127.0.0.1" || out.TLSVersion != "" {
+	if !out.OK() || out.StatusCode != http.StatusAccepted || out.Detail != "" || out.RemoteIP != "127.0.0.1" || out.TLSVersion != "" {
 		t.Errorf("got %+v", out)
 	}
 	if string(out.Response.Body) != "accepted" || out.Response.Truncated || out.Response.Header.Get("X-Request-Id") != "42" {
@@ -124,8 +124,8 @@ func TestSend_JudgesEveryStatus(t *testing.T) {
 			if err != nil {
 				return
 			}
-			io.Copy(io.Discard, req.Body)
-			io.WriteString(c, "HTTP/1.1 "+strings.TrimPrefix(req.URL.Path, "/hook/")+" x\r\nRetry-After: 120\r\nContent-Length: 0\r\n\r\n")
+			drain(req.Body)
+			say(c, "HTTP/1.1 "+strings.TrimPrefix(req.URL.Path, "/hook/")+" x\r\nRetry-After: 120\r\nContent-Length: 0\r\n\r\n")
 		}
 	})
 	c := newClient(t, Options{Policy: loopback})
@@ -218,15 +218,14 @@ func TestSend_RefusesHeadersOfTheConnection(t *testing.T) {
 
 func TestSend_ReusesConnections(t *testing.T) {
 	var connections atomic.Int32
-	receiver := serve(t, func(w http.ResponseWriter, r *http.Request) {
-		io.Copy(io.Discard, r.Body)
-		io.WriteString(w, "ok")
-	})
-	receiver.Config.ConnState = func(_ net.Conn, state http.ConnState) {
+	receiver := serveStates(t, func(w http.ResponseWriter, r *http.Request) {
+		drain(r.Body)
+		say(w, "ok")
+	}, func(_ net.Conn, state http.ConnState) {
 		if state == http.StateNew {
 			connections.Add(1)
 		}
-	}
+	})
 	c := newClient(t, Options{Policy: loopback})
 	const lanes, each = 8, 100
 	var senders sync.WaitGroup
@@ -260,10 +259,10 @@ func TestSend_AConnectionClosedBetweenAttemptsCostsNothing(t *testing.T) {
 	noticed := make(chan struct{})
 	url := conversation(t, func(n int, c *net.TCPConn, r *bufio.Reader) {
 		readRequest(r)
-		io.WriteString(c, okKeepAlive)
+		say(c, okKeepAlive)
 		if n == 1 {
-			c.CloseWrite()
-			r.Peek(1) // ends when the sender has closed its side too
+			halfClose(c)
+			readRequest(r) // ends when the sender has closed its side too
 			close(noticed)
 		}
 	})
@@ -280,7 +279,7 @@ func TestSend_AConnectionClosedBetweenAttemptsCostsNothing(t *testing.T) {
 func TestSend_AConnectionAboutToBeClosedIsNotUsed(t *testing.T) {
 	url := conversation(t, func(_ int, c *net.TCPConn, r *bufio.Reader) {
 		readRequest(r)
-		io.WriteString(c, "HTTP/1.1 200 OK\r\nKeep-Alive: timeout=0\r\nContent-Length: 2\r\n\r\nok")
+		say(c, "HTTP/1.1 200 OK\r\nKeep-Alive: timeout=0\r\nContent-Length: 2\r\n\r\nok")
 		if readRequest(r) {
 			t.Error("a second request came on a connection about to be closed")
 		}
@@ -304,7 +303,7 @@ func TestSend_ARequestThatMayHaveArrivedIsNotRepeated(t *testing.T) {
 					if requests.Add(1) > 1 {
 						return // without an answer
 					}
-					io.WriteString(c, okKeepAlive)
+					say(c, okKeepAlive)
 				}
 			})
 			c := newClient(t, Options{Policy: loopback})
@@ -365,19 +364,19 @@ func TestVerdict_AnAnswerFromBeforeTheRequestIsNone(t *testing.T) {
 	defer c.Close()
 	a := &attempt{conn: c}
 	c.begin()
-	go io.WriteString(far, "x")
+	go say(far, "x")
 	if _, err := c.Read(make([]byte, 1)); err != nil {
 		t.Fatal(err)
 	}
-	go io.ReadFull(far, make([]byte, 1))
+	go drain(far)
 	if _, err := c.Write([]byte("y")); err != nil {
 		t.Fatal(err)
 	}
-	resp := &http.Response{StatusCode: 200, ProtoMajor: 1}
+	resp := &http.Response{StatusCode: http.StatusOK, ProtoMajor: 1}
 	if f := a.verdict(resp); f == nil || f.code != postrider.FailProtocol {
 		t.Errorf("got %+v, want protocol", f)
 	}
-	go io.WriteString(far, "x")
+	go say(far, "x")
 	if _, err := c.Read(make([]byte, 1)); err != nil {
 		t.Fatal(err)
 	}

@@ -178,18 +178,50 @@ func TestSend_AHandshakeThatCannotBeIsExplained(t *testing.T) {
 		want postrider.FailureCode
 		says string
 	}{
-		{"plain HTTP", func(_ context.Context, c *net.TCPConn) { io.WriteString(c, "HTTP/1.1 400 Bad Request\r\n\r\n") }, postrider.FailTLS, "does not speak TLS"},
+		{"plain HTTP", func(_ context.Context, c *net.TCPConn) { say(c, "HTTP/1.1 400 Bad Request\r\n\r\n") }, postrider.FailTLS, "does not speak TLS"},
 		{"hangs", func(ctx context.Context, _ *net.TCPConn) { <-ctx.Done() }, postrider.FailTimeout, "handshake"},
-		{"closes", func(_ context.Context, c *net.TCPConn) { c.Read(make([]byte, 4096)) }, postrider.FailTLS, "closed in the TLS handshake"},
-		{"resets", func(_ context.Context, c *net.TCPConn) { c.Read(make([]byte, 1)); c.SetLinger(0) }, postrider.FailTLS, "closed in the TLS handshake"},
-		{"garbage", func(_ context.Context, c *net.TCPConn) { io.WriteString(c, "\x16\x03\x03\x00\x04abcd") }, postrider.FailTLS, "TLS handshake"},
+		{"closes", func(_ context.Context, c *net.TCPConn) { readSome(c) }, postrider.FailTLS, "closed in the TLS handshake"},
+		{"resets", func(_ context.Context, c *net.TCPConn) { readSome(c); reset(c) }, postrider.FailTLS, "closed in the TLS handshake"},
+		{"garbage", func(_ context.Context, c *net.TCPConn) { say(c, "\x16\x03\x03\x00\x04abcd") }, postrider.FailTLS, "TLS handshake"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
 			url := strings.Replace(script(t, tt.play), "http://127.0.0.1", "https://hook.test", 1)
-			out := c.Send(t.Context(), fast(url))
+			r := post(url)
+			if tt.want == postrider.FailTimeout {
+				r = fast(url)
+			}
+			out := c.Send(t.Context(), r)
 			if out.Failure != tt.want || !strings.Contains(out.Detail, tt.says) || out.RemoteIP != "127.0.0.1" {
 				t.Errorf("got %q (%s) at %q, want %q (…%s…)", out.Failure, out.Detail, out.RemoteIP, tt.want, tt.says)
+			}
+		})
+	}
+}
+
+// A lane's budget is of attempts: what an attempt leaves open is not in it.
+func TestSend_LeavesNoConnectionBehindThatCannotBeUsed(t *testing.T) {
+	c := tlsClient(t, newAuthority(t, "root", nil))
+	for _, tt := range []struct{ name, scheme, response string }{
+		{"hangs in the handshake", "https", ""},
+		{"hangs", "http", ""},
+		{"switches protocols", "http", "HTTP/1.1 101 Switching Protocols\r\nUpgrade: x\r\nConnection: Upgrade\r\n\r\n"},
+		{"never ends its body", "http", "HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\nab"},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
+			left := make(chan struct{})
+			url := script(t, func(_ context.Context, conn *net.TCPConn) {
+				readSome(conn)
+				say(conn, tt.response)
+				drain(conn)
+				close(left)
+			})
+			c.Send(t.Context(), fast(strings.Replace(url, "http", tt.scheme, 1)))
+			select {
+			case <-left:
+			case <-time.After(3 * time.Second):
+				t.Error("the connection is still open")
 			}
 		})
 	}

@@ -254,7 +254,7 @@ func FuzzCheckURL(f *testing.F) {
 		if net.ParseIP(host) != nil || host != strings.ToLower(host) || strings.HasSuffix(host, ".") || !strings.ContainsFunc(host, isLetter) {
 			t.Fatalf("%q: the host %q was accepted", raw, host)
 		}
-		if _, err := http.NewRequest(http.MethodPost, u.String(), http.NoBody); err != nil {
+		if _, err := http.NewRequestWithContext(t.Context(), http.MethodPost, u.String(), http.NoBody); err != nil {
 			t.Fatalf("%q: net/http refuses what became of it: %v", raw, err)
 		}
 		if parsed, err := url.Parse(raw); err == nil && !strings.EqualFold(parsed.Scheme, u.Scheme) {
