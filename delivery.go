@@ -23,6 +23,8 @@ type Delivery struct {
 	Trigger   Trigger // of the next attempt
 	Attempts  int     // how many were made
 	Retries   int     // how many of the schedule's retries are used up
+	// AcceptedAt is when the delivery was queued. The store sets it.
+	AcceptedAt time.Time
 	// Claimed is set while a node's run has the right to send it. A delivery
 	// committed unclaimed waits in the store until a lane claims it.
 	Claimed bool
@@ -105,7 +107,7 @@ type Timings struct {
 type Response struct {
 	Header    http.Header
 	Body      []byte
-	Truncated bool // more came than is kept
+	Truncated bool // more came than is kept, or it broke off
 }
 
 // FailureCode is the stable code of why an attempt failed.
@@ -129,8 +131,9 @@ const (
 	FailBlocked        FailureCode = "blocked_address"
 	FailTooLarge       FailureCode = "too_large"
 	FailProtocol       FailureCode = "protocol"
-	FailCancelled      FailureCode = "cancelled"  // not sent: the webhook was deleted
-	FailUnsendable     FailureCode = "unsendable" // not sent: the request could not be built
+	FailCancelled      FailureCode = "cancelled"  // not sent because the webhook was deleted, or cut short by a stop
+	FailExpired        FailureCode = "expired"    // not sent: the schedule ended while the receiver failed
+	FailUnsendable     FailureCode = "unsendable" // not sent: the request could not be built, or the stored URL is not valid any more
 )
 
 // AttemptStatus is an attempt's result in one word.
@@ -173,8 +176,11 @@ type Settlement struct {
 	Attempt Attempt
 	// Done ends the delivery. Otherwise it is due again after RetryIn, with
 	// Attempts and Retries as given, and no longer claimed.
-	Done     bool
-	RetryIn  time.Duration
+	Done    bool
+	RetryIn time.Duration
+	// Keep leaves the claim and the place in the queue as they are: the head of
+	// an ordered lane is tried again before anything behind it.
+	Keep     bool
 	Attempts int
 	Retries  int
 }
@@ -187,6 +193,8 @@ type Accepted struct {
 	Event       Event
 	ChosenID    bool // the producer chose the event's id: it may have been used before
 	Deliveries  []Delivery
+	// Fanout is set when Deliveries are only the first part.
+	Fanout bool
 	// Repeated is set by the store when the event had been accepted before,
 	// under the same id or idempotency key, and nothing was written now.
 	Repeated bool
@@ -209,6 +217,13 @@ type Claimed struct {
 	// NextDue is how long to wait for the next delivery that is not yet due;
 	// negative when there is none.
 	NextDue time.Duration
+}
+
+// A Fanout is an event that goes to more webhooks than one commit should write
+// deliveries for. What is not yet written is known by the last webhook that was.
+type Fanout struct {
+	Event Event
+	After ID // the deliveries of webhooks up to this one are written
 }
 
 // A Waiting webhook has deliveries in the queue.

@@ -11,6 +11,17 @@ import (
 // subscribes to it.
 const PingEvent = "ping"
 
+// The system's own event types: what happens to a webhook is told to the other
+// webhooks of its tenant that subscribe.
+const (
+	WebhookFailingEvent   = "webhook.failing"
+	WebhookRecoveredEvent = "webhook.recovered"
+	WebhookDisabledEvent  = "webhook.disabled"
+)
+
+// systemPrefix begins the event types that only the system publishes.
+const systemPrefix = "webhook."
+
 // An Event is one published occurrence. Its payload is kept and sent as the
 // exact bytes that the producer gave. An event belongs to one tenant; one
 // published to every tenant is kept once for each tenant that it matches.
@@ -64,6 +75,15 @@ func CheckEventType(field, name string) error {
 		return invalid(field, "reserved_event", `"ping" is reserved: send one with POST /v0/api_webhooks/ping.`)
 	}
 	return nil
+}
+
+// CheckPublished refuses what a producer cannot publish: what names no event
+// type, and the system's own types.
+func CheckPublished(field, name string) error {
+	if strings.HasPrefix(name, systemPrefix) {
+		return invalid(field, "reserved_event", `Event types that begin with "webhook." are the system's own.`)
+	}
+	return CheckEventType(field, name)
 }
 
 // CheckEventPattern refuses what a webhook cannot subscribe to: an event type,

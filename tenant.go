@@ -21,6 +21,7 @@ const (
 // every key of the store and never changes.
 type Tenant struct {
 	Name      string
+	Paused    bool // the operator's switch; while on, its deliveries are held
 	CreatedAt time.Time
 }
 

@@ -29,10 +29,19 @@ type Webhook struct {
 	// RetrySchedule is the wait before each retry; nil: the server's default;
 	// empty: no retries.
 	RetrySchedule []time.Duration
-	Disabled      *Disabled // set by the system, never by the partner
-	CreatedAt     time.Time
-	UpdatedAt     time.Time
-	DeletedAt     time.Time // zero while the webhook exists
+	MaxInFlight   int     // attempts at once; 0: the server's default
+	RateLimit     float64 // attempts a second; 0: no limit
+	// Ordered sends one delivery at a time, in the order in which events were
+	// accepted: the next one only once the one before has succeeded or ended.
+	Ordered bool
+	Paused  bool // the operator's switch; while on, deliveries are held
+	// What follows is set by the system.
+	Disabled     *Disabled
+	Failing      Failing
+	TenantPaused bool // Paused of its tenant, not stored with the webhook
+	CreatedAt    time.Time
+	UpdatedAt    time.Time
+	DeletedAt    time.Time // zero while the webhook exists
 }
 
 // Disabled is why the system stopped sending to a webhook.
@@ -42,9 +51,17 @@ type Disabled struct {
 	Reason string // a sentence for people, with the evidence
 }
 
+// Failing is how long a webhook has failed without a success between.
+type Failing struct {
+	Since  time.Time // of the first failure; zero: the last attempt succeeded
+	Warned int       // the warning last given, as a part of the time until it is disabled: 0, 50, 70 or 90 percent
+}
+
 // Sending reports whether deliveries go out now. Those of a webhook that
 // exists but is not sending are held.
-func (w *Webhook) Sending() bool { return w.Active && w.Disabled == nil && w.DeletedAt.IsZero() }
+func (w *Webhook) Sending() bool {
+	return w.Active && !w.Paused && !w.TenantPaused && w.Disabled == nil && w.DeletedAt.IsZero()
+}
 
 // WebhookStatus says in one word whether deliveries go out.
 type WebhookStatus string
@@ -54,6 +71,7 @@ const (
 	WebhookActive   WebhookStatus = "active"
 	WebhookInactive WebhookStatus = "inactive" // switched off by its partner
 	WebhookDisabled WebhookStatus = "disabled" // switched off by the system; Disabled says why
+	WebhookPaused   WebhookStatus = "paused"   // held back by the operator, itself or with its tenant
 )
 
 // Status of a webhook that exists.
@@ -63,6 +81,8 @@ func (w *Webhook) Status() WebhookStatus {
 		return WebhookDisabled
 	case !w.Active:
 		return WebhookInactive
+	case w.Paused || w.TenantPaused:
+		return WebhookPaused
 	}
 	return WebhookActive
 }
@@ -140,6 +160,8 @@ const (
 	MaxTimeout     = 30 * time.Second
 	MaxRetries     = 30
 	MaxRetryWait   = 7 * 24 * time.Hour
+	MaxInFlight    = 256
+	MaxRateLimit   = 10_000
 )
 
 // Check reports every fault of the fields that the partner sets, except the
@@ -160,6 +182,13 @@ func (w *Webhook) Check() error {
 		faults.Add(invalid("timeout_seconds", "invalid_timeout", "The timeout is 1 to 30 seconds."))
 	}
 	faults.Add(CheckRetrySchedule("retry_schedule", w.RetrySchedule))
+	if w.MaxInFlight < 0 || w.MaxInFlight > MaxInFlight {
+		faults.Add(invalid("max_in_flight", "invalid_max_in_flight", "A webhook has 1 to 256 attempts in flight at once."))
+	}
+	// Below one in an hour a limit would outlast every retry schedule.
+	if w.RateLimit != 0 && !(w.RateLimit >= 1.0/3600 && w.RateLimit <= MaxRateLimit) {
+		faults.Add(invalid("rate_limit", "invalid_rate_limit", "The rate limit is up to 10,000 attempts a second, and at least one in an hour."))
+	}
 	return faults.Err()
 }
 

@@ -64,6 +64,7 @@ func Serve(ctx context.Context, c config.Serve, version string, stdout, stderr i
 	}
 	lanesCtx, stopLanes := context.WithCancel(context.WithoutCancel(ctx))
 	run.Go(func() error { return a.lanes.Run(lanesCtx) })
+	run.Go(func() error { return a.publisher.Run(ctx) })
 	run.Go(func() error {
 		defer stopLanes() // after the last request, so that what it accepted is known to the lanes
 		return a.serveHTTP(ctx, a.listener, a.handler)
@@ -118,10 +119,11 @@ func build(ctx context.Context, c config.Serve, version string, stderr io.Writer
 	}
 	a.lanes = dispatch.New(dispatch.Options{
 		Store: a.store, Webhooks: a.registry, Sender: a.client, Logger: a.logger, Brand: c.Brand, Version: version,
-		Timeout: c.Timeout, RetrySchedule: c.RetrySchedule, MaxInFlight: c.MaxInFlight,
+		Timeout: c.Timeout, RetrySchedule: c.RetrySchedule, MaxInFlight: c.MaxInFlight, Announce: a.announce,
 	})
 	a.publisher = publish.New(publish.Options{
 		Webhooks: a.registry, Store: a.store, Lanes: a.lanes, PayloadLimit: c.PayloadLimit, StrictCatalogue: c.StrictCatalogue,
+		Logger: a.logger,
 	})
 	cursorKey, err := hkdf.Key(sha256.New, key, nil, "postrider cursors", 32)
 	if err != nil {
@@ -160,6 +162,13 @@ func (a *app) greet(ctx context.Context, w *postrider.Webhook) {
 	}
 	if _, err := a.publisher.PingWebhook(ctx, w.Tenant, w.ID, nil); err != nil {
 		a.logger.Error("a new webhook was not pinged", "webhook", w.ID, "error", err)
+	}
+}
+
+// announce publishes what happened to a webhook to the others of its tenant.
+func (a *app) announce(ctx context.Context, about *postrider.Webhook, eventType string, payload []byte) {
+	if err := a.publisher.Announce(ctx, about, eventType, payload); err != nil {
+		a.logger.Error("a system event was not published", "webhook", about.ID, "type", eventType, "error", err)
 	}
 }
 

@@ -37,7 +37,8 @@ func (a *app) develop(ctx context.Context, run *errgroup.Group, stdout io.Writer
 	if err != nil {
 		return "", err
 	}
-	if types, _ := a.registry.EventTypes("", 1); len(types) == 0 {
+	webhooks, _ := a.registry.Webhooks(postrider.DefaultTenant, postrider.ID{}, 1)
+	if _, err := a.registry.EventType(exampleCatalogue[0].Name); err != nil && len(webhooks) == 0 {
 		for _, t := range exampleCatalogue {
 			if _, _, err := a.registry.PutEventType(ctx, t); err != nil {
 				return "", fmt.Errorf("fill the catalogue: %w", err)
@@ -50,7 +51,7 @@ func (a *app) develop(ctx context.Context, run *errgroup.Group, stdout io.Writer
 	}
 	receiver := sink.New(sink.Options{Secrets: a.sinkSecrets, Out: stdout, Brand: a.config.Brand})
 	run.Go(func() error { return sink.Serve(ctx, listener, receiver) })
-	if webhooks, _ := a.registry.Webhooks(postrider.DefaultTenant, postrider.ID{}, 1); len(webhooks) == 0 {
+	if len(webhooks) == 0 {
 		_, err := a.registry.CreateWebhook(ctx, postrider.Webhook{
 			Tenant: postrider.DefaultTenant, URL: sinkURL, ContentType: postrider.JSON, Secret: postrider.NewSecret(),
 			Events: []string{"*"}, Active: true, Description: "The built-in receiver of postrider serve --dev",

@@ -1,7 +1,6 @@
 package dispatch
 
 import (
-	"context"
 	"fmt"
 	"net/http"
 	"runtime/debug"
@@ -12,20 +11,31 @@ import (
 	"postrider/signature"
 )
 
-// deliver makes one attempt and hands its outcome to the settler. A nil or
-// deleted webhook's delivery is marked as cancelled.
-func (d *Dispatcher) deliver(l *lane, delivery *postrider.Delivery, out *outbound) {
-	if out == nil || !out.webhook.DeletedAt.IsZero() {
-		d.settler.add(l, cancelled(delivery, out), len(delivery.Payload))
+// deliver makes one attempt and hands its outcome to the settler. Deliveries
+// that are not to be sent any more are marked: those of a nil or deleted webhook
+// as cancelled, those of a failing one whose schedule is over as expired.
+func (d *Dispatcher) deliver(l *lane, delivery *postrider.Delivery, out *outbound, failing bool) {
+	switch {
+	case out == nil || !out.webhook.DeletedAt.IsZero():
+		d.settler.add(l, unsent(delivery, out, postrider.AttemptCancelled, postrider.Outcome{
+			Failure: postrider.FailCancelled, Detail: "The webhook was deleted before this delivery was sent.",
+		}), delivery)
+		return
+	case failing && d.over(out.webhook, delivery):
+		d.settler.add(l, unsent(delivery, out, postrider.AttemptFailure, postrider.Outcome{
+			Failure: postrider.FailExpired,
+			Detail:  "The retry schedule ended while the receiver kept failing. Mend the receiver, then send the delivery again.",
+		}), delivery)
 		return
 	}
 	attempt := postrider.Attempt{
-		ID: postrider.NewID(), Tenant: delivery.Tenant, WebhookID: delivery.WebhookID, EventID: delivery.EventID,
+		Tenant: delivery.Tenant, WebhookID: delivery.WebhookID, EventID: delivery.EventID,
 		EventType: delivery.EventType, Number: delivery.Attempts + 1, Trigger: delivery.Trigger, At: time.Now(),
 		URL: out.webhook.URL,
 	}
 	attempt.Outcome = d.attempt(delivery, out, &attempt)
-	d.settler.add(l, d.judge(delivery, out.webhook, attempt), len(delivery.Payload))
+	l.outcome(out, &attempt.Outcome)
+	d.settler.add(l, d.judge(delivery, out.webhook, attempt), delivery)
 }
 
 // attempt builds, signs and sends. A delivery that makes our own code panic
@@ -49,7 +59,7 @@ func (d *Dispatcher) attempt(delivery *postrider.Delivery, out *outbound, a *pos
 	})
 }
 
-// judge decides what an outcome means for the delivery.
+// judge decides what an outcome means for the delivery, and for the webhook.
 func (d *Dispatcher) judge(delivery *postrider.Delivery, w *postrider.Webhook, a postrider.Attempt) postrider.Settlement {
 	s := postrider.Settlement{Key: delivery.DeliveryKey, Done: true}
 	a.Status = postrider.AttemptSuccess
@@ -57,14 +67,16 @@ func (d *Dispatcher) judge(delivery *postrider.Delivery, w *postrider.Webhook, a
 		a.Status = postrider.AttemptFailure
 		if o.StatusCode == 0 && d.attempts.Err() != nil {
 			// Our stop cut it short: that is no failure of the receiver's, and uses up nothing of the schedule.
-			s.Done, s.Attempts, s.Retries = false, a.Number, delivery.Retries
-		} else if o.StatusCode == statusGone && d.stillAt(&a) {
-			d.disableGone(&a)
-		} else if wait, again := d.retryIn(w, delivery, o); again {
-			s.Done, s.RetryIn = false, wait
+			s.Done, s.Attempts, s.Retries, s.Attempt = false, a.Number, delivery.Retries, a
+			return s
+		}
+		wait, again := d.retryIn(w, delivery, o)
+		if again && !(o.StatusCode == statusGone && d.stillAt(&a)) {
+			s.Done, s.RetryIn, s.Keep = false, wait, w.Ordered
 			s.Attempts, s.Retries = a.Number, delivery.Retries+1
 		}
 	}
+	d.noteHealth(&a)
 	s.Attempt = a
 	return s
 }
@@ -76,26 +88,14 @@ func (d *Dispatcher) stillAt(a *postrider.Attempt) bool {
 	return found && w.URL == a.URL
 }
 
-func (d *Dispatcher) disableGone(a *postrider.Attempt) {
-	err := d.o.Webhooks.DisableWebhook(context.WithoutCancel(d.attempts), a.WebhookID, postrider.Disabled{
-		At: a.At.UTC(), Code: "gone",
-		Reason: "The receiver answered 410 Gone, which means that it wants no more deliveries. " +
-			"Later events are held; switch the webhook on again to have them sent.",
-	})
-	if err != nil {
-		d.o.Logger.Error("a webhook that answered 410 was not disabled", "webhook", a.WebhookID, "error", err)
-	}
-}
-
-// cancelled marks a delivery that was ended without being sent.
-func cancelled(delivery *postrider.Delivery, out *outbound) postrider.Settlement {
+// unsent marks a delivery that was ended without being sent.
+func unsent(
+	delivery *postrider.Delivery, out *outbound, status postrider.AttemptStatus, why postrider.Outcome,
+) postrider.Settlement {
 	a := postrider.Attempt{
-		ID: postrider.NewID(), Tenant: delivery.Tenant, WebhookID: delivery.WebhookID, EventID: delivery.EventID,
+		Tenant: delivery.Tenant, WebhookID: delivery.WebhookID, EventID: delivery.EventID,
 		EventType: delivery.EventType, Number: delivery.Attempts, Trigger: delivery.Trigger, At: time.Now(),
-		Status: postrider.AttemptCancelled,
-		Outcome: postrider.Outcome{
-			Failure: postrider.FailCancelled, Detail: "The webhook was deleted before this delivery was sent.",
-		},
+		Status: status, Outcome: why,
 	}
 	if out != nil {
 		a.URL = out.webhook.URL

@@ -33,7 +33,9 @@ type Store interface {
 // Webhooks are where deliveries go, as they are at the moment of sending.
 type Webhooks interface {
 	WebhookByID(postrider.ID) (*postrider.Webhook, bool)
-	DisableWebhook(context.Context, postrider.ID, postrider.Disabled) error
+	DisableWebhook(context.Context, postrider.ID, postrider.Disabled) (disabled bool, err error)
+	// SetFailing applies only while the webhook's Failing is still as given.
+	SetFailing(ctx context.Context, id postrider.ID, from, to postrider.Failing) (changed bool, err error)
 	// Forget is called when a deleted webhook has no deliveries any more.
 	Forget(postrider.ID)
 }
@@ -54,12 +56,18 @@ type Options struct {
 
 	Timeout       time.Duration   // of one attempt; default 15 s
 	RetrySchedule []time.Duration // default DefaultRetrySchedule
-	MaxInFlight   int             // attempts at once of one webhook; default 16
+	MaxInFlight   int             // attempts at once of a webhook that does not say; default 16
+	MaxSending    int             // attempts at once of all webhooks; default 4,096
+	DisableAfter  time.Duration   // of failures without a success; default 5 days
 	LaneRows      int             // deliveries of one webhook in memory; default 1,024
 	LaneBytes     int             // payload bytes of one webhook in memory; default 8 MiB
 	TotalBytes    int64           // payload bytes of all lanes; default 64 MiB
 	Grace         time.Duration   // how long a stop waits for attempts; default 20 s
 	SweepEvery    time.Duration   // default 15 s
+
+	// Announce is told what happens to a webhook, by an event type of the
+	// system's and its payload; nil: nobody is.
+	Announce func(ctx context.Context, about *postrider.Webhook, eventType string, payload []byte)
 }
 
 func (o *Options) setDefaults() {
@@ -73,6 +81,8 @@ func (o *Options) setDefaults() {
 	def(&o.Version, "dev")
 	def(&o.Timeout, 15*time.Second)
 	def(&o.MaxInFlight, 16)
+	def(&o.MaxSending, 4096)
+	def(&o.DisableAfter, 5*24*time.Hour)
 	def(&o.LaneRows, 1024)
 	def(&o.LaneBytes, 8<<20)
 	def(&o.TotalBytes, 64<<20)
@@ -93,6 +103,7 @@ type Dispatcher struct {
 	o       Options
 	headers headerNames
 	settler *settler
+	slots   slots
 
 	mu       sync.RWMutex
 	lanes    map[postrider.ID]*lane
@@ -117,6 +128,7 @@ func New(o Options) *Dispatcher {
 	o.setDefaults()
 	d := &Dispatcher{o: o, headers: newHeaderNames(o.Brand, o.Version), lanes: map[postrider.ID]*lane{}, stop: make(chan struct{})}
 	d.settler = newSettler(d)
+	d.slots.total = o.MaxSending
 	d.attempts, d.abort = context.WithCancel(context.Background())
 	return d
 }

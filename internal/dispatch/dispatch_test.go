@@ -156,13 +156,16 @@ func TestDispatch_JitterSpreadsRetriesByAFifth(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		const wait = 1000 * time.Second
 		h := testkit.NewHouse(t, t.TempDir(), unswept(dispatch.Options{RetrySchedule: []time.Duration{wait}}))
-		w := h.Webhook("http://one.test/")
+		for range 100 { // with three failures each, which open no breaker
+			h.Webhook("http://one.test/")
+		}
 		testkit.Advance(time.Second)
-		h.Script(testkit.Status(503))
-		h.Publish(300)
+		pings := len(h.To("http://one.test/"))
+		h.Script(testkit.Status(500))
+		h.Publish(3)
 		testkit.Advance(time.Hour)
 
-		requests := h.To(w.URL)
+		requests := h.To("http://one.test/")[pings:]
 		if len(requests) != 600 {
 			t.Fatalf("got %d attempts, want 600", len(requests))
 		}

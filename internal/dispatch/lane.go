@@ -24,7 +24,10 @@ type lane struct {
 	bytes     int // payload bytes of all that is reserved, ready, in flight or unsettled
 	workers   int
 	starting  int // of the workers, those that have not looked for work yet
+	sending   int // of the workers, those with an attempt on the wire
 	unsettled int
+	pace      pace
+	headAt    time.Time // an ordered lane's head is not tried again before
 	// spilled: the store may have due deliveries that are not claimed. While it
 	// is set nothing is admitted past them.
 	spilled   bool
@@ -32,8 +35,11 @@ type lane struct {
 	refilling bool
 	dueAt     time.Time   // when timer fires; zero when it is not set
 	timer     *time.Timer // wakes the lane for the next retry
+	resumeAt  time.Time   // when resume fires; zero when it is not set
+	resume    *time.Timer // starts workers again after a pause
 	stopped   bool
 	retired   bool
+	starved   bool // waits for a slot; guarded by the slots' lock
 
 	out *outbound // what all requests to the webhook have in common
 }
@@ -64,6 +70,8 @@ func (q *fifo) pushFront(d *postrider.Delivery) {
 	q.items = append([]*postrider.Delivery{d}, q.items...)
 }
 
+func (q *fifo) front() *postrider.Delivery { return q.items[q.head] }
+
 func (q *fifo) pop() *postrider.Delivery {
 	d := q.items[q.head]
 	q.items[q.head] = nil
@@ -74,8 +82,11 @@ func (q *fifo) pop() *postrider.Delivery {
 	return d
 }
 
-// urgent deliveries go to the front: somebody is looking at the log.
-func urgent(d *postrider.Delivery) bool { return d.Trigger == postrider.TriggerPing }
+// urgent deliveries go to the front, and out to a receiver that is failing:
+// somebody is looking at the log, to see whether it works again.
+func urgent(d *postrider.Delivery) bool {
+	return d.Trigger == postrider.TriggerPing || d.Trigger == postrider.TriggerRedelivery
+}
 
 // The extra room for urgent deliveries when the lane is full.
 const (
@@ -131,63 +142,155 @@ func (l *lane) push(d *postrider.Delivery) {
 	l.startWorkers()
 }
 
-// startWorkers has as many goroutines at work as there is work and budget for.
+// startWorkers has as many goroutines at work as there is work and leave for.
 // Those that are sending are not counted on: it may take them long. The caller
 // holds the lock.
 func (l *lane) startWorkers() {
-	if l.stopped || !l.d.running.Load() {
+	if l.stopped || !l.d.running.Load() || l.starting >= l.ready.len() {
 		return
 	}
-	for l.workers < l.d.o.MaxInFlight && l.starting < l.ready.len() && l.mayStart() {
+	w, _ := l.d.o.Webhooks.WebhookByID(l.webhook)
+	l.look(w)
+	now := time.Now()
+	for l.starting < l.ready.len() {
+		if yes, wait := l.may(now, l.workers); !yes {
+			l.resumeAfter(now, wait)
+			return
+		}
 		l.workers++
 		l.starting++
 		l.d.work.Add(1)
 		go l.work()
+		if l.pace.limiter != nil {
+			return // there is one token
+		}
 	}
 }
 
-func (l *lane) mayStart() bool { return l.unsettled < unsettledPerSlot*l.d.o.MaxInFlight }
+// look takes over what has changed of the webhook. An edit of its partner's is
+// a new beginning: what the receiver did before does not count.
+func (l *lane) look(w *postrider.Webhook) {
+	if l.out != nil && l.out.webhook == w {
+		return
+	}
+	if w == nil { // long deleted
+		l.out, l.pace = nil, pace{}
+		l.pace.setBudget(l.d.o.MaxInFlight, 0)
+		return
+	}
+	if l.out == nil || !l.out.webhook.UpdatedAt.Equal(w.UpdatedAt) {
+		l.pace, l.headAt = pace{}, time.Time{}
+	}
+	l.out = l.d.newOutbound(w)
+	budget := l.d.o.MaxInFlight
+	if w.MaxInFlight != 0 {
+		budget = w.MaxInFlight
+	}
+	if w.Ordered {
+		budget = 1
+	}
+	l.pace.setBudget(budget, w.RateLimit)
+}
 
-// work sends what is ready and ends when nothing is.
+// may reports whether an attempt may start while others are busy. If it may
+// not, a positive wait says when to look again. The caller holds the lock and
+// has looked.
+func (l *lane) may(now time.Time, busy int) (yes bool, wait time.Duration) {
+	switch {
+	case l.unsettled >= unsettledPerSlot*l.pace.budget:
+		return false, 0
+	case l.out == nil || !l.out.webhook.Sending(): // to be cancelled, or given back
+		return busy < l.pace.budget, 0
+	case l.out.webhook.Ordered && l.unsettled > 0:
+		return false, 0
+	case urgent(l.ready.front()):
+		return busy < l.pace.budget, 0
+	case now.Before(l.headAt):
+		return false, l.headAt.Sub(now)
+	}
+	return l.pace.may(now, busy)
+}
+
+// work sends what is ready and ends when nothing is, or nothing may be sent.
 func (l *lane) work() {
 	defer l.d.work.Done()
 	for first := true; ; first = false {
-		delivery, out := l.next(first)
+		delivery, out, failing := l.next(first)
 		if delivery == nil {
 			return
 		}
-		l.d.deliver(l, delivery, out)
+		l.d.deliver(l, delivery, out, failing)
+		for _, starved := range l.d.slots.give() {
+			starved.start()
+		}
 	}
 }
 
 // next takes the next delivery to send; nil ends the worker. The first time is
-// the one for which startWorkers made the worker.
-func (l *lane) next(first bool) (*postrider.Delivery, *outbound) {
+// the one for which startWorkers made the worker. Failing reports that the
+// receiver has been failing for a while.
+func (l *lane) next(first bool) (delivery *postrider.Delivery, out *outbound, failing bool) {
 	w, _ := l.d.o.Webhooks.WebhookByID(l.webhook)
+	now := time.Now()
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if first {
 		l.starting--
+	} else {
+		l.sending--
 	}
-	if l.stopped || l.ready.len() == 0 || !l.mayStart() {
+	if l.stopped || l.ready.len() == 0 {
 		l.workers--
-		return nil, nil
+		return nil, nil, false
 	}
 	if held(w) {
 		l.workers--
 		l.giveBack()
-		return nil, nil
+		return nil, nil, false
 	}
-	switch {
-	case w == nil:
-		l.out = nil // long deleted
-	case l.out == nil || l.out.webhook != w:
-		l.out = l.d.newOutbound(w)
+	l.look(w)
+	yes, wait := l.may(now, l.sending)
+	if !yes || !l.d.slots.take(l, l.sending) {
+		l.workers--
+		l.resumeAfter(now, wait)
+		return nil, nil, false
 	}
-	delivery := l.ready.pop()
+	l.pace.start(now)
+	delivery = l.ready.pop()
+	l.sending++
 	l.unsettled++
 	l.refillWhenLow()
-	return delivery, l.out
+	return delivery, l.out, l.pace.open()
+}
+
+// outcome tells the lane's pace how an attempt ended, unless the webhook has
+// been edited since it began.
+func (l *lane) outcome(out *outbound, o *postrider.Outcome) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.out != nil && l.out.webhook.UpdatedAt.Equal(out.webhook.UpdatedAt) {
+		l.pace.outcome(time.Now(), o)
+	}
+}
+
+// resumeAfter starts workers again after a pause; none when wait is 0. The
+// caller holds the lock.
+func (l *lane) resumeAfter(now time.Time, wait time.Duration) {
+	at := now.Add(wait)
+	if wait <= 0 || l.stopped || !l.resumeAt.IsZero() && !at.Before(l.resumeAt) {
+		return
+	}
+	l.resumeAt = at
+	if l.resume == nil {
+		l.resume = time.AfterFunc(wait, func() {
+			l.mu.Lock()
+			l.resumeAt = time.Time{}
+			l.mu.Unlock()
+			l.start()
+		})
+	} else {
+		l.resume.Reset(wait)
+	}
 }
 
 // giveBack returns all that is ready to the store, since the webhook stopped
@@ -237,13 +340,19 @@ func (l *lane) drainLocked() []postrider.DeliveryKey {
 }
 
 // settled frees what a delivery held, once its outcome is on disk.
-func (l *lane) settled(s *postrider.Settlement, size int) {
+func (l *lane) settled(s *postrider.Settlement, delivery *postrider.Delivery) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.unsettled--
-	l.hold(-size)
-	if !s.Done {
-		l.wakeAfterLocked(s.RetryIn)
+	if s.Keep {
+		delivery.Trigger, delivery.Attempts, delivery.Retries = postrider.TriggerRetry, s.Attempts, s.Retries
+		l.ready.pushFront(delivery)
+		l.headAt = time.Now().Add(s.RetryIn)
+	} else {
+		l.hold(-len(delivery.Payload))
+		if !s.Done {
+			l.wakeAfterLocked(s.RetryIn)
+		}
 	}
 	l.startWorkers()
 	l.refillWhenLow() // the bytes that are free now may have been what was missing
@@ -259,6 +368,7 @@ func (l *lane) spill() bool {
 	}
 	l.spilled = true
 	l.spills++
+	l.startWorkers() // the webhook may have changed
 	l.refillWhenLow()
 	return true
 }
@@ -309,7 +419,11 @@ func (l *lane) refill() {
 	for i := range claimed.Deliveries {
 		d := &claimed.Deliveries[i]
 		l.hold(len(d.Payload))
-		l.ready.push(d)
+		if urgent(d) {
+			l.ready.pushFront(d)
+		} else {
+			l.ready.push(d)
+		}
 	}
 	if !claimed.More && l.spills == spills {
 		l.spilled = false
@@ -353,8 +467,10 @@ func (l *lane) stop() {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.stopped = true
-	if l.timer != nil {
-		l.timer.Stop()
+	for _, timer := range []*time.Timer{l.timer, l.resume} {
+		if timer != nil {
+			timer.Stop()
+		}
 	}
 }
 
@@ -381,6 +497,6 @@ func (l *lane) addTo(s *Stats) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	s.Ready += l.ready.len()
-	s.InFlight += l.workers
+	s.InFlight += l.sending
 	s.Unsettled += l.unsettled
 }

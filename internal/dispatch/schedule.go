@@ -27,16 +27,36 @@ func (d *Dispatcher) retryIn(w *postrider.Webhook, delivery *postrider.Delivery,
 	if delivery.EventType == postrider.PingEvent {
 		return 0, false // a ping is attempted once
 	}
-	schedule := d.o.RetrySchedule
-	if w.RetrySchedule != nil {
-		schedule = w.RetrySchedule
-	}
+	schedule := d.schedule(w)
 	if delivery.Retries >= len(schedule) {
 		return 0, false
 	}
 	wait = schedule[delivery.Retries]
 	wait += time.Duration(float64(wait) * jitter * (2*rand.Float64() - 1))
 	return max(wait, min(o.RetryAfter, maxRetryAfter)), true
+}
+
+func (d *Dispatcher) schedule(w *postrider.Webhook) []time.Duration {
+	if w.RetrySchedule != nil {
+		return w.RetrySchedule
+	}
+	return d.o.RetrySchedule
+}
+
+// over reports whether a delivery's schedule would have ended by now, had all
+// its retries been made. The time counts from when the webhook was last edited,
+// or switched on again: what was held meanwhile has its whole schedule before
+// it.
+func (d *Dispatcher) over(w *postrider.Webhook, delivery *postrider.Delivery) bool {
+	since := delivery.AcceptedAt
+	if w.UpdatedAt.After(since) {
+		since = w.UpdatedAt
+	}
+	end := openMost // a breaker that opens late does not end short schedules at once
+	for _, wait := range d.schedule(w) {
+		end += wait + time.Duration(float64(wait)*jitter)
+	}
+	return time.Since(since) > end
 }
 
 // statusGone is a receiver's word that it wants no deliveries any more: the

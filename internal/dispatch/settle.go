@@ -25,18 +25,22 @@ type settler struct {
 
 // origin is what a settlement frees.
 type origin struct {
-	lane *lane
-	size int
+	lane     *lane
+	delivery *postrider.Delivery
 }
 
 func newSettler(d *Dispatcher) *settler {
 	return &settler{d: d, wake: make(chan struct{}, 1)}
 }
 
-func (s *settler) add(l *lane, settlement postrider.Settlement, size int) {
+// add takes an outcome. The attempt gets its id here, so that the ids rise in
+// the order in which attempts come to be on disk: who reads on from the last
+// one seen misses none.
+func (s *settler) add(l *lane, settlement postrider.Settlement, delivery *postrider.Delivery) {
 	s.mu.Lock()
+	settlement.Attempt.ID = postrider.NewID()
 	s.pending = append(s.pending, settlement)
-	s.from = append(s.from, origin{l, size})
+	s.from = append(s.from, origin{l, delivery})
 	s.mu.Unlock()
 	s.signal()
 }
@@ -77,7 +81,7 @@ func (s *settler) run() {
 				}
 				for i := range chunk {
 					s.d.log(&chunk[i])
-					from[i].lane.settled(&chunk[i], from[i].size)
+					from[i].lane.settled(&chunk[i], from[i].delivery)
 				}
 				from = from[len(chunk):]
 			}

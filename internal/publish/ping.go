@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"math/rand/v2"
+	"slices"
 	"time"
 
 	"postrider"
@@ -121,4 +122,21 @@ func defaultPing(w *postrider.Webhook) ([]byte, error) {
 		return nil, fmt.Errorf("encode a ping: %w", err)
 	}
 	return payload, nil
+}
+
+// Announce publishes an event of the system's about a webhook to the other
+// webhooks of its tenant that subscribe. The webhook itself is left out: it is
+// the one that does not answer.
+func (p *Publisher) Announce(ctx context.Context, about *postrider.Webhook, eventType string, payload []byte) error {
+	others := slices.DeleteFunc(slices.Clone(p.o.Webhooks.Match(about.Tenant, eventType)), func(w *postrider.Webhook) bool {
+		return w.ID == about.ID
+	})
+	if len(others) == 0 {
+		return nil
+	}
+	event := postrider.Event{
+		ID: postrider.NewID().String(), Tenant: about.Tenant, Type: eventType, Payload: payload, CreatedAt: time.Now().UTC(),
+	}
+	_, err := p.commit(ctx, []postrider.Accepted{newAccepted(event, others, postrider.TriggerEvent)}, nil)
+	return err
 }

@@ -10,6 +10,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"log/slog"
 	"time"
 	"unicode/utf8"
 
@@ -35,6 +36,8 @@ type Checks interface {
 type Store interface {
 	Accept(context.Context, []postrider.Accepted, *postrider.IdempotencyKey) ([]postrider.Receipt, error)
 	Redeliver(ctx context.Context, tenant string, attempt postrider.ID) (postrider.Redelivery, error)
+	Expand(ctx context.Context, tenant, event string, deliveries []postrider.Delivery, done bool) error
+	Fanouts(context.Context) ([]postrider.Fanout, error)
 }
 
 // Lanes send what was committed.
@@ -57,13 +60,22 @@ type Options struct {
 	PayloadLimit int64
 	// StrictCatalogue refuses event types that the catalogue lacks.
 	StrictCatalogue bool
+	Logger          *slog.Logger // nil: nowhere
 }
 
 // A Publisher may be used concurrently.
-type Publisher struct{ o Options }
+type Publisher struct {
+	o       Options
+	fanouts fanouts
+}
 
-// New makes a Publisher.
-func New(o Options) *Publisher { return &Publisher{o: o} }
+// New makes a Publisher. It starts nothing.
+func New(o Options) *Publisher {
+	if o.Logger == nil {
+		o.Logger = slog.New(slog.DiscardHandler)
+	}
+	return &Publisher{o: o, fanouts: fanouts{wake: make(chan struct{}, 1)}}
+}
 
 // Publish accepts events, all or none: when it returns without an error, every
 // event and one delivery for each matching webhook are on disk. The receipts
@@ -95,8 +107,9 @@ func (p *Publisher) match(
 	}
 	add := func(tenant string, webhooks []*postrider.Webhook) {
 		event.Tenant = tenant
-		a := newAccepted(event, webhooks, postrider.TriggerEvent)
+		a := newAccepted(event, webhooks[:min(len(webhooks), fanoutPart)], postrider.TriggerEvent)
 		a.Publication, a.ChosenID = index, publication.ID != ""
+		a.Fanout, a.Event.Deliveries = len(webhooks) > fanoutPart, len(webhooks)
 		accepted = append(accepted, a)
 	}
 	switch event.Tenant {
@@ -118,14 +131,18 @@ func (p *Publisher) match(
 
 func newAccepted(event postrider.Event, webhooks []*postrider.Webhook, trigger postrider.Trigger) postrider.Accepted {
 	event.Deliveries = len(webhooks)
-	a := postrider.Accepted{Event: event, Deliveries: make([]postrider.Delivery, len(webhooks))}
+	return postrider.Accepted{Event: event, Deliveries: deliveriesOf(&event, webhooks, trigger)}
+}
+
+func deliveriesOf(event *postrider.Event, webhooks []*postrider.Webhook, trigger postrider.Trigger) []postrider.Delivery {
+	deliveries := make([]postrider.Delivery, len(webhooks))
 	for i, w := range webhooks {
-		a.Deliveries[i] = postrider.Delivery{
+		deliveries[i] = postrider.Delivery{
 			DeliveryKey: postrider.DeliveryKey{Tenant: event.Tenant, EventID: event.ID, WebhookID: w.ID},
-			EventType:   event.Type, Payload: event.Payload, Trigger: trigger,
+			EventType:   event.Type, Payload: event.Payload, Trigger: trigger, AcceptedAt: event.CreatedAt,
 		}
 	}
-	return a
+	return deliveries
 }
 
 // commit has the deliveries that fit into their lanes committed as claimed, so
@@ -142,6 +159,9 @@ func (p *Publisher) commit(
 			p.o.Lanes.Abandoned(accepted[i].Deliveries)
 		} else {
 			p.o.Lanes.Committed(accepted[i].Deliveries)
+			if accepted[i].Fanout {
+				p.fanouts.add(postrider.Fanout{Event: accepted[i].Event, After: lastWebhook(accepted[i].Deliveries)})
+			}
 		}
 	}
 	if err != nil {
@@ -188,8 +208,8 @@ func (p *Publisher) check(publications []postrider.Publication) error {
 }
 
 func (p *Publisher) checkOne(faults *postrider.Faults, field func(string) string, publication *postrider.Publication) {
-	if err := postrider.CheckEventType("event", publication.Event); err != nil {
-		faults.Add(postrider.CheckEventType(field("event"), publication.Event))
+	if err := postrider.CheckPublished("event", publication.Event); err != nil {
+		faults.Add(postrider.CheckPublished(field("event"), publication.Event))
 	} else if p.o.StrictCatalogue {
 		faults.Add(p.o.Webhooks.CheckCatalogued(field("event"), publication.Event))
 	}

@@ -55,7 +55,7 @@ func checkEventType(t *postrider.EventType) error {
 	fault := func(field, code, detail string) {
 		faults.Add(&postrider.Error{Kind: postrider.Invalid, Field: field, Code: code, Detail: detail})
 	}
-	faults.Add(postrider.CheckEventType("event", t.Name))
+	faults.Add(postrider.CheckPublished("event", t.Name))
 	if len(t.Description) > maxDescription || !utf8.ValidString(t.Description) {
 		fault("description", "invalid_description", "A description is at most 1,000 bytes of UTF-8 text.")
 	}
@@ -74,6 +74,9 @@ func checkEventType(t *postrider.EventType) error {
 // DeleteEventType removes an entry of the catalogue. Events of that type and
 // the webhooks that subscribe to it stay.
 func (r *Registry) DeleteEventType(ctx context.Context, name string) error {
+	if _, system := systemTypes[name]; system {
+		return postrider.CheckPublished("event", name)
+	}
 	r.writing.Lock()
 	defer r.writing.Unlock()
 	existed, err := r.o.Store.DeleteEventType(ctx, name)

@@ -10,6 +10,7 @@ import (
 	"context"
 	"crypto/sha256"
 	"fmt"
+	"maps"
 	"sync"
 	"time"
 
@@ -18,6 +19,7 @@ import (
 
 // A Store keeps what is registered.
 type Store interface {
+	TenantStore
 	KeyStore
 	WebhookStore
 	CatalogueStore
@@ -78,6 +80,7 @@ func New(ctx context.Context, o Options) (*Registry, error) {
 	if err != nil {
 		return nil, fmt.Errorf("load the catalogue: %w", err)
 	}
+	maps.Copy(r.types, systemTypes)
 	for _, t := range types {
 		r.types[t.Name] = t
 	}

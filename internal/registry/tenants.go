@@ -10,10 +10,15 @@ import (
 	"postrider"
 )
 
-// A KeyStore keeps tenants and API keys.
-type KeyStore interface {
+// A TenantStore keeps tenants.
+type TenantStore interface {
 	CreateTenant(context.Context, postrider.Tenant) error
+	PauseTenant(ctx context.Context, name string, paused bool) error
 	Tenants(context.Context) ([]postrider.Tenant, error)
+}
+
+// A KeyStore keeps API keys.
+type KeyStore interface {
 	CreateAPIKey(context.Context, postrider.APIKey) error
 	DeleteAPIKey(context.Context, postrider.ID) (existed bool, err error)
 	APIKeys(context.Context) ([]postrider.APIKey, error)
@@ -86,6 +91,34 @@ func (r *Registry) CreateTenant(ctx context.Context, name string) (postrider.Ten
 	defer r.mu.Unlock()
 	r.tenants[name] = &tenant{Tenant: t}
 	return t, nil
+}
+
+// PauseTenant switches a tenant's deliveries off, or on again. Those of its
+// webhooks are held meanwhile.
+func (r *Registry) PauseTenant(ctx context.Context, name string, paused bool) (postrider.Tenant, error) {
+	r.writing.Lock()
+	defer r.writing.Unlock()
+	if _, err := r.Tenant(name); err != nil {
+		return postrider.Tenant{}, err
+	}
+	if err := r.o.Store.PauseTenant(ctx, name, paused); err != nil {
+		return postrider.Tenant{}, fmt.Errorf("pause a tenant: %w", err)
+	}
+	r.mu.Lock()
+	t := r.tenants[name]
+	t.Paused = paused
+	t.matches = nil
+	for i, old := range t.webhooks {
+		w := *old
+		w.TenantPaused = paused
+		t.webhooks[i], r.webhooks[w.ID] = &w, &w
+	}
+	saved, webhooks := t.Tenant, slices.Clone(t.webhooks)
+	r.mu.Unlock()
+	for _, w := range webhooks {
+		r.changed(w.ID)
+	}
+	return saved, nil
 }
 
 // Tenant returns the tenant of a name.

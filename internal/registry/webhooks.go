@@ -28,7 +28,12 @@ func (r *Registry) loadWebhooks(ctx context.Context) error {
 	for i := range list {
 		w := &list[i]
 		r.webhooks[w.ID] = w
-		if t, found := r.tenants[w.Tenant]; found && w.DeletedAt.IsZero() {
+		t, found := r.tenants[w.Tenant]
+		if !found {
+			return fmt.Errorf("webhook %s belongs to tenant %q, which does not exist", w.ID, w.Tenant)
+		}
+		w.TenantPaused = t.Paused
+		if w.DeletedAt.IsZero() {
 			t.webhooks = append(t.webhooks, w)
 		}
 	}
@@ -70,6 +75,9 @@ func (r *Registry) UpdateWebhook(
 	w.Events, w.Headers, w.RetrySchedule = slices.Clone(w.Events), maps.Clone(w.Headers), slices.Clone(w.RetrySchedule)
 	change(&w)
 	w.ID, w.Tenant, w.CreatedAt, w.UpdatedAt = before.ID, before.Tenant, before.CreatedAt, now()
+	if w.URL != before.URL || before.Disabled != nil && w.Disabled == nil {
+		w.Failing = postrider.Failing{} // another receiver, or another chance
+	}
 	if err := r.check(&w, &before); err != nil {
 		return before, err
 	}
@@ -80,15 +88,38 @@ func (r *Registry) UpdateWebhook(
 	return w, nil
 }
 
-// DisableWebhook stops sending to a webhook, for a reason of the system's. One
-// that is disabled or deleted already stays as it is.
-func (r *Registry) DisableWebhook(ctx context.Context, id postrider.ID, reason postrider.Disabled) error {
+// DisableWebhook stops sending to a webhook, for a reason of the system's, and
+// reports whether it did: one that is disabled or deleted already stays as it
+// is.
+func (r *Registry) DisableWebhook(ctx context.Context, id postrider.ID, reason postrider.Disabled) (disabled bool, err error) {
 	w, found := r.WebhookByID(id)
 	if !found || w.Disabled != nil || !w.DeletedAt.IsZero() {
-		return nil
+		return false, nil
 	}
-	_, err := r.UpdateWebhook(ctx, w.Tenant, id, func(w *postrider.Webhook) { w.Disabled = &reason })
-	return err
+	_, err = r.UpdateWebhook(ctx, w.Tenant, id, func(w *postrider.Webhook) {
+		if disabled = w.Disabled == nil; disabled {
+			w.Disabled = &reason
+		}
+	})
+	return disabled && err == nil, err
+}
+
+// SetFailing notes since when a webhook fails, or with a zero Failing that it
+// does no longer, if what is noted of it is still as given; whoever changes it
+// first has to tell. It is no change of the webhook's that anybody made.
+func (r *Registry) SetFailing(ctx context.Context, id postrider.ID, from, to postrider.Failing) (changed bool, err error) {
+	r.writing.Lock()
+	defer r.writing.Unlock()
+	before, found := r.WebhookByID(id)
+	if !found || !before.DeletedAt.IsZero() || before.Failing != from {
+		return false, nil
+	}
+	w := *before
+	w.Failing = to
+	if err := r.put(ctx, &w); err != nil {
+		return false, fmt.Errorf("note a webhook's failures: %w", err)
+	}
+	return true, nil
 }
 
 // DeleteWebhook ends a webhook. Its queued deliveries are left to be
@@ -134,6 +165,7 @@ func (r *Registry) put(ctx context.Context, w *postrider.Webhook) error {
 	kept := *w
 	r.mu.Lock()
 	t := r.tenants[kept.Tenant]
+	kept.TenantPaused = t.Paused
 	t.webhooks = slices.DeleteFunc(slices.Clone(t.webhooks), func(old *postrider.Webhook) bool { return old.ID == kept.ID })
 	if kept.DeletedAt.IsZero() {
 		at, _ := slices.BinarySearchFunc(t.webhooks, kept.ID, func(w *postrider.Webhook, id postrider.ID) int {

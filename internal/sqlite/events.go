@@ -16,8 +16,8 @@ var (
 	insertEvent = prepared(`
 INSERT INTO events (tenant_id, id, type, occurred_at, created_at, deliveries, payload) VALUES (?, ?, ?, ?, ?, ?, ?)`)
 	insertDelivery = prepared(`
-INSERT INTO queue (tenant_id, event_id, webhook_id, trigger, attempts, retries, due_at, claim)
-VALUES (?, ?, ?, ?, 0, 0, ?, ?)`)
+INSERT INTO queue (tenant_id, event_id, webhook_id, trigger, attempts, retries, accepted_at, due_at, claim)
+VALUES (?, ?, ?, ?, 0, 0, ?, ?, ?)`)
 	findEvent = prepared(`SELECT type, payload, deliveries FROM events WHERE tenant_id = ? AND id = ?`)
 
 	findIdempotencyKey = prepared(`
@@ -80,10 +80,19 @@ func (s *Store) acceptOne(tx tx, a *postrider.Accepted, now time.Time) (err erro
 		e.Deliveries, e.Payload); err != nil {
 		return err
 	}
-	for i := range a.Deliveries {
-		d := &a.Deliveries[i]
-		if _, err := tx.exec(insertDelivery, d.Tenant, d.EventID, d.WebhookID[:], string(d.Trigger), s.dueNow(now),
-			s.claimOf(d)); err != nil {
+	if a.Fanout {
+		if _, err := tx.exec(insertFanout, e.Tenant, e.ID, lastOf(a.Deliveries)); err != nil {
+			return err
+		}
+	}
+	return s.insertDeliveries(tx, a.Deliveries, now)
+}
+
+func (s *Store) insertDeliveries(tx tx, deliveries []postrider.Delivery, now time.Time) error {
+	for i := range deliveries {
+		d := &deliveries[i]
+		if _, err := tx.exec(insertDelivery, d.Tenant, d.EventID, d.WebhookID[:], string(d.Trigger), micros(d.AcceptedAt),
+			s.dueNow(now), s.claimOf(d)); err != nil {
 			return err
 		}
 	}

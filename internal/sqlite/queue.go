@@ -15,7 +15,7 @@ var (
 	// A claim of another run is void: this process is the only one that has
 	// the database open, so that run is over.
 	findDue = prepared(`
-SELECT q.tenant_id, q.event_id, q.trigger, q.attempts, q.retries, e.type, e.payload
+SELECT q.tenant_id, q.event_id, q.trigger, q.attempts, q.retries, q.accepted_at, e.type, e.payload
 FROM queue q JOIN events e ON e.tenant_id = q.tenant_id AND e.id = q.event_id
 WHERE q.webhook_id = ?1 AND q.due_at <= ?2 AND q.claim IS NOT ?3
 ORDER BY q.due_at LIMIT ?4`)
@@ -29,6 +29,9 @@ DELETE FROM queue WHERE tenant_id = ? AND event_id = ? AND webhook_id = ? AND cl
 	retryDelivery = prepared(`
 UPDATE queue SET trigger = 'retry', attempts = ?, retries = ?, due_at = ?, claim = NULL
 WHERE tenant_id = ? AND event_id = ? AND webhook_id = ? AND claim = ?`)
+	keepDelivery = prepared(`
+UPDATE queue SET trigger = 'retry', attempts = ?, retries = ?
+WHERE tenant_id = ? AND event_id = ? AND webhook_id = ? AND claim = ?`)
 	releaseDelivery = prepared(`
 UPDATE queue SET claim = NULL WHERE tenant_id = ? AND event_id = ? AND webhook_id = ? AND claim = ?`)
 
@@ -41,9 +44,9 @@ SELECT coalesce(max(number), 0) FROM attempts WHERE tenant_id = ? AND event_id =
 	// A delivery that still waits is sent at once; one that is being sent is
 	// left alone: what was asked for is happening.
 	queueAgain = prepared(`
-INSERT INTO queue (tenant_id, event_id, webhook_id, trigger, attempts, retries, due_at)
-VALUES (?1, ?2, ?3, ?4, ?5, 0, ?6)
-ON CONFLICT DO UPDATE SET trigger = ?4, retries = 0, due_at = ?6 WHERE claim IS NOT ?7`)
+INSERT INTO queue (tenant_id, event_id, webhook_id, trigger, attempts, retries, accepted_at, due_at)
+VALUES (?1, ?2, ?3, ?4, ?5, 0, ?6, ?6)
+ON CONFLICT DO UPDATE SET trigger = ?4, retries = 0, accepted_at = ?6, due_at = ?6 WHERE claim IS NOT ?7`)
 )
 
 // Claim gives this run the right to send a webhook's due deliveries, oldest
@@ -86,9 +89,12 @@ func (s *Store) readDue(tx tx, webhook postrider.ID, due int64, limit postrider.
 	size := 0
 	for rows.Next() {
 		d := postrider.Delivery{Claimed: true, DeliveryKey: postrider.DeliveryKey{WebhookID: webhook}}
-		if err := rows.Scan(&d.Tenant, &d.EventID, &d.Trigger, &d.Attempts, &d.Retries, &d.EventType, &d.Payload); err != nil {
+		var accepted int64
+		if err := rows.Scan(&d.Tenant, &d.EventID, &d.Trigger, &d.Attempts, &d.Retries, &accepted, &d.EventType,
+			&d.Payload); err != nil {
 			return err
 		}
+		d.AcceptedAt = fromMicros(accepted)
 		size += len(d.Payload)
 		if n := len(claimed.Deliveries); n == limit.Rows || n > 0 && size > limit.Bytes {
 			claimed.More = true
@@ -110,17 +116,23 @@ func (s *Store) Settle(ctx context.Context, settlements []postrider.Settlement) 
 				return err
 			}
 		}
-		return nil
+		return s.tally(tx, settlements)
 	})
 }
 
 func (s *Store) settleOne(tx tx, settlement *postrider.Settlement, now time.Time) (err error) {
 	key := &settlement.Key
-	if settlement.Done {
-		_, err = tx.exec(deleteDelivery, key.Tenant, key.EventID, key.WebhookID[:], s.run[:])
-	} else {
-		due := now.Add(settlement.RetryIn)
+	due := now.Add(settlement.RetryIn)
+	if !settlement.Done {
 		settlement.Attempt.NextAttemptAt = due
+	}
+	switch {
+	case settlement.Done:
+		_, err = tx.exec(deleteDelivery, key.Tenant, key.EventID, key.WebhookID[:], s.run[:])
+	case settlement.Keep:
+		_, err = tx.exec(keepDelivery, settlement.Attempts, settlement.Retries,
+			key.Tenant, key.EventID, key.WebhookID[:], s.run[:])
+	default:
 		_, err = tx.exec(retryDelivery, settlement.Attempts, settlement.Retries, micros(due),
 			key.Tenant, key.EventID, key.WebhookID[:], s.run[:])
 	}

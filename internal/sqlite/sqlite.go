@@ -51,6 +51,7 @@ type Store struct {
 	run    postrider.ID // whose claims are valid
 
 	lastDue int64 // owned by the writer: due times of new deliveries strictly rise
+	tallied int64 // owned by the writer: the minute in which old tallies were last removed
 }
 
 // Open opens or makes the database in dir and brings its schema up to date.

@@ -8,26 +8,35 @@ import (
 )
 
 var (
-	insertTenant = prepared(`INSERT INTO tenants (name, created_at) VALUES (?, ?) ON CONFLICT DO NOTHING`)
+	insertTenant = prepared(`INSERT INTO tenants (name, paused, created_at) VALUES (?, ?, ?) ON CONFLICT DO NOTHING`)
+	pauseTenant  = prepared(`UPDATE tenants SET paused = ? WHERE name = ?`)
 	insertAPIKey = prepared(`INSERT INTO api_keys (id, tenant_id, name, prefix, hash, created_at) VALUES (?, ?, ?, ?, ?, ?)`)
 	deleteAPIKey = prepared(`DELETE FROM api_keys WHERE id = ?`)
 )
 
 const (
-	tenantsSQL = `SELECT name, created_at FROM tenants`
+	tenantsSQL = `SELECT name, paused, created_at FROM tenants`
 	apiKeysSQL = `SELECT id, tenant_id, name, prefix, hash, created_at FROM api_keys`
 )
 
 // CreateTenant stores a new tenant; a name that is taken is a conflict.
 func (s *Store) CreateTenant(ctx context.Context, t postrider.Tenant) error {
 	return s.write(ctx, func(tx tx) error {
-		n, err := tx.exec(insertTenant, t.Name, micros(t.CreatedAt))
+		n, err := tx.exec(insertTenant, t.Name, t.Paused, micros(t.CreatedAt))
 		if err == nil && n == 0 {
 			return &postrider.Error{
 				Kind: postrider.Conflict, Code: "tenant_exists", Field: "name",
 				Detail: "There is a tenant of this name already.",
 			}
 		}
+		return err
+	})
+}
+
+// PauseTenant switches a tenant's deliveries off or on.
+func (s *Store) PauseTenant(ctx context.Context, name string, paused bool) error {
+	return s.write(ctx, func(tx tx) error {
+		_, err := tx.exec(pauseTenant, paused, name)
 		return err
 	})
 }
@@ -43,7 +52,7 @@ func (s *Store) Tenants(ctx context.Context) ([]postrider.Tenant, error) {
 	for rows.Next() {
 		var t postrider.Tenant
 		var created int64
-		if err := rows.Scan(&t.Name, &created); err != nil {
+		if err := rows.Scan(&t.Name, &t.Paused, &created); err != nil {
 			return nil, fmt.Errorf("read a tenant: %w", err)
 		}
 		t.CreatedAt = fromMicros(created)

@@ -12,17 +12,20 @@ import (
 
 var putWebhook = prepared(`
 INSERT INTO webhooks (tenant_id, id, url, content_type, sealed, events, active, description, insecure_ssl, timeout,
-    retry_schedule, disabled_at, disabled_code, disabled_reason, created_at, updated_at, deleted_at)
-VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17)
+    retry_schedule, disabled_at, disabled_code, disabled_reason, created_at, updated_at, deleted_at, max_in_flight,
+    rate_limit, ordered, paused, failing_since, failing_warned)
+VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18, ?19, ?20, ?21, ?22, ?23)
 ON CONFLICT (tenant_id, id) DO UPDATE SET url = ?3, content_type = ?4, sealed = ?5, events = ?6, active = ?7,
     description = ?8, insecure_ssl = ?9, timeout = ?10, retry_schedule = ?11, disabled_at = ?12, disabled_code = ?13,
-    disabled_reason = ?14, updated_at = ?16, deleted_at = ?17`)
+    disabled_reason = ?14, updated_at = ?16, deleted_at = ?17, max_in_flight = ?18, rate_limit = ?19, ordered = ?20,
+    paused = ?21, failing_since = ?22, failing_warned = ?23`)
 
 // Webhooks that are deleted are kept while deliveries of theirs are queued,
 // since those are still to be marked as cancelled.
 const webhooksSQL = `
 SELECT tenant_id, id, url, content_type, sealed, events, active, description, insecure_ssl, timeout, retry_schedule,
-    disabled_at, disabled_code, disabled_reason, created_at, updated_at, deleted_at
+    disabled_at, disabled_code, disabled_reason, created_at, updated_at, deleted_at, max_in_flight, rate_limit, ordered,
+    paused, failing_since, failing_warned
 FROM webhooks WHERE deleted_at IS NULL OR EXISTS (SELECT 1 FROM queue WHERE queue.webhook_id = webhooks.id)`
 
 // sealedPart is what of a webhook is encrypted.
@@ -74,7 +77,8 @@ func (s *Store) webhookRow(w *postrider.Webhook) ([]any, error) {
 	return []any{
 		w.Tenant, w.ID[:], w.URL, string(w.ContentType), sealed, string(events), w.Active, w.Description, w.InsecureSSL,
 		w.Timeout.Microseconds(), schedule, disabledAt, disabledCode, disabledReason, micros(w.CreatedAt),
-		micros(w.UpdatedAt), optional(w.DeletedAt),
+		micros(w.UpdatedAt), optional(w.DeletedAt), w.MaxInFlight, w.RateLimit, w.Ordered, w.Paused,
+		optional(w.Failing.Since), w.Failing.Warned,
 	}, nil
 }
 
@@ -104,9 +108,11 @@ func (s *Store) scanWebhook(rows *sql.Rows) (w postrider.Webhook, err error) {
 		timeout, created, update int64
 		schedule, code, reason   sql.NullString
 		disabledAt, deletedAt    sql.NullInt64
+		failingSince             sql.NullInt64
 	)
 	if err := rows.Scan(&w.Tenant, scanID{&w.ID}, &w.URL, &w.ContentType, &sealed, &events, &w.Active, &w.Description,
-		&w.InsecureSSL, &timeout, &schedule, &disabledAt, &code, &reason, &created, &update, &deletedAt); err != nil {
+		&w.InsecureSSL, &timeout, &schedule, &disabledAt, &code, &reason, &created, &update, &deletedAt,
+		&w.MaxInFlight, &w.RateLimit, &w.Ordered, &w.Paused, &failingSince, &w.Failing.Warned); err != nil {
 		return w, err
 	}
 	if err := json.Unmarshal([]byte(events), &w.Events); err != nil {
@@ -136,6 +142,7 @@ func (s *Store) scanWebhook(rows *sql.Rows) (w postrider.Webhook, err error) {
 	if disabledAt.Valid {
 		w.Disabled = &postrider.Disabled{At: fromMicros(disabledAt.Int64), Code: code.String, Reason: reason.String}
 	}
+	w.Failing.Since = fromOptional(failingSince)
 	w.Timeout = time.Duration(timeout) * time.Microsecond
 	w.CreatedAt, w.UpdatedAt, w.DeletedAt = fromMicros(created), fromMicros(update), fromOptional(deletedAt)
 	return w, nil

@@ -8,6 +8,8 @@ import (
 	"sync"
 	"testing"
 
+	"golang.org/x/sync/errgroup"
+
 	"postrider"
 	"postrider/internal/dispatch"
 	"postrider/internal/publish"
@@ -76,13 +78,19 @@ func NewHouse(t *testing.T, dir string, o HouseOptions) *House {
 		o.PayloadLimit = 1 << 20
 	}
 	o.Dispatch.Store, o.Dispatch.Webhooks, o.Dispatch.Sender = h.supply, h.Registry, wire{h}
+	o.Dispatch.Announce = h.announce
 	h.Lanes = dispatch.New(o.Dispatch)
 	h.Publisher = publish.New(publish.Options{
 		Webhooks: h.Registry, Store: h.supply, Lanes: h.Lanes, PayloadLimit: o.PayloadLimit, StrictCatalogue: o.StrictCatalogue,
 	})
 	ctx, cancel := context.WithCancel(context.WithoutCancel(t.Context()))
 	h.leave = cancel
-	go func() { h.gone <- h.Lanes.Run(ctx) }()
+	go func() {
+		parts, ctx := errgroup.WithContext(ctx)
+		parts.Go(func() error { return h.Lanes.Run(ctx) })
+		parts.Go(func() error { return h.Publisher.Run(ctx) })
+		h.gone <- parts.Wait()
+	}()
 	t.Cleanup(h.Stop)
 	return h
 }
@@ -92,6 +100,12 @@ func (h *House) ping(ctx context.Context, w *postrider.Webhook) {
 		return
 	}
 	if _, err := h.Publisher.PingWebhook(ctx, w.Tenant, w.ID, nil); err != nil {
+		h.t.Error(err)
+	}
+}
+
+func (h *House) announce(ctx context.Context, about *postrider.Webhook, eventType string, payload []byte) {
+	if err := h.Publisher.Announce(ctx, about, eventType, payload); err != nil {
 		h.t.Error(err)
 	}
 }
@@ -257,6 +271,13 @@ func (s *supply) Accept(
 		return nil, err
 	}
 	return s.Store.Accept(ctx, accepted, key)
+}
+
+func (s *supply) Expand(ctx context.Context, tenant, event string, deliveries []postrider.Delivery, done bool) error {
+	if err := s.ready("Expand"); err != nil {
+		return err
+	}
+	return s.Store.Expand(ctx, tenant, event, deliveries, done)
 }
 
 func (s *supply) Redeliver(ctx context.Context, tenant string, attempt postrider.ID) (postrider.Redelivery, error) {

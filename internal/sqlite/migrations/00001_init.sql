@@ -4,6 +4,7 @@
 
 CREATE TABLE tenants (
     name       TEXT    NOT NULL PRIMARY KEY,
+    paused     INTEGER NOT NULL,
     created_at INTEGER NOT NULL
 ) STRICT, WITHOUT ROWID;
 
@@ -28,6 +29,12 @@ CREATE TABLE webhooks (
     insecure_ssl    INTEGER NOT NULL,
     timeout         INTEGER NOT NULL, -- microseconds; 0: the server's default
     retry_schedule  TEXT,             -- JSON array of microseconds; NULL: the server's default
+    max_in_flight   INTEGER NOT NULL, -- 0: the server's default
+    rate_limit      REAL    NOT NULL, -- attempts a second; 0: no limit
+    ordered         INTEGER NOT NULL,
+    paused          INTEGER NOT NULL,
+    failing_since   INTEGER,
+    failing_warned  INTEGER NOT NULL,
     disabled_at     INTEGER,
     disabled_code   TEXT,
     disabled_reason TEXT,
@@ -61,20 +68,30 @@ CREATE TABLE events (
 
 -- The deliveries that are not settled: small and hot.
 CREATE TABLE queue (
-    tenant_id  TEXT    NOT NULL,
-    event_id   TEXT    NOT NULL,
-    webhook_id BLOB    NOT NULL,
-    trigger    TEXT    NOT NULL,
-    attempts   INTEGER NOT NULL,
-    retries    INTEGER NOT NULL,
-    due_at     INTEGER NOT NULL,
-    claim      BLOB, -- the run that has the right to send it; that of an earlier run is void
+    tenant_id   TEXT    NOT NULL,
+    event_id    TEXT    NOT NULL,
+    webhook_id  BLOB    NOT NULL,
+    trigger     TEXT    NOT NULL,
+    attempts    INTEGER NOT NULL,
+    retries     INTEGER NOT NULL,
+    accepted_at INTEGER NOT NULL,
+    due_at      INTEGER NOT NULL,
+    claim       BLOB, -- the run that has the right to send it; that of an earlier run is void
     PRIMARY KEY (tenant_id, event_id, webhook_id)
 ) STRICT, WITHOUT ROWID;
 
 -- A lane is refilled from here, and the webhooks with work are found here by
 -- skipping from one webhook to the next.
 CREATE INDEX queue_due ON queue (webhook_id, due_at);
+
+-- Events with deliveries that are still to be written, in the order of the
+-- webhooks' ids.
+CREATE TABLE fanouts (
+    tenant_id TEXT NOT NULL,
+    event_id  TEXT NOT NULL,
+    after     BLOB NOT NULL,
+    PRIMARY KEY (tenant_id, event_id)
+) STRICT, WITHOUT ROWID;
 
 -- History: one row for each attempt, written once.
 CREATE TABLE attempts (
