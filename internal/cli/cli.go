@@ -30,6 +30,10 @@ const (
 type Commands struct {
 	Version string // of the build, such as v1.2.3; empty: what the Go toolchain noted
 	Serve   func(ctx context.Context, settings config.Serve, version string, stdout, stderr io.Writer) error
+	Sink    func(ctx context.Context, options Sink, stdout io.Writer) error
+	Bench   func(ctx context.Context, options Bench, stdout, stderr io.Writer) error
+	// Scenarios are the names that bench takes, each with what it is about.
+	Scenarios [][2]string
 }
 
 // A grammar is the whole command line. A field of it is a command, and a
@@ -38,6 +42,8 @@ type grammar struct {
 	ShowVersion kong.VersionFlag `name:"version" hidden:"" help:"The same as the command version."`
 
 	Serve  serveCommand `cmd:"" help:"Run the server."`
+	Sink   sinkCommand  `cmd:"" help:"Run a receiver that shows deliveries and checks their signatures."`
+	Bench  benchCommand `cmd:"" help:"Measure a server: rates, latencies, processor time and memory."`
 	Config struct {
 		Check   checkCommand   `cmd:"" help:"Say what is wrong with the settings that serve would start with."`
 		Default defaultCommand `cmd:"" help:"Print a settings file with every key, its meaning and its default."`
@@ -61,7 +67,7 @@ var errReported = errors.New("reported on stdout")
 func Run(ctx context.Context, args []string, stdout, stderr io.Writer, commands Commands) int {
 	p := &process{commands: commands, build: thisBuild(commands.Version), stdout: stdout, stderr: stderr}
 	answered := false // by --help or --version, after which kong goes on parsing
-	parser := kong.Must(new(grammar),
+	parser := kong.Must(&grammar{Bench: benchCommand{scenarios: commands.Scenarios}},
 		kong.Name("postrider"),
 		kong.Description("Postrider delivers events to webhooks: signed, retried and logged."),
 		kong.Vars{"version": p.build.String()},

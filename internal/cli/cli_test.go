@@ -9,10 +9,12 @@ import (
 	"os"
 	"os/exec"
 	"strconv"
+	"strings"
 	"testing"
 
 	"github.com/rogpeppe/go-internal/testscript"
 
+	"postrider"
 	"postrider/internal/config"
 )
 
@@ -20,7 +22,10 @@ var update = flag.Bool("update", false, "write what the commands print into the 
 
 func TestMain(m *testing.M) {
 	testscript.Main(m, map[string]func(){"postrider": func() {
-		code := Run(context.Background(), os.Args[1:], os.Stdout, os.Stderr, Commands{Version: "v1.2.3", Serve: started})
+		code := Run(context.Background(), os.Args[1:], os.Stdout, os.Stderr, Commands{
+			Version: "v1.2.3", Serve: started, Sink: received, Bench: measured,
+			Scenarios: [][2]string{{"throughput", "one webhook, single publishes"}},
+		})
 		os.Exit(code) //nolint:forbidigo // this process is the command
 	}})
 }
@@ -29,6 +34,34 @@ func TestMain(m *testing.M) {
 // it. cmd/postrider has the transcripts of the real one.
 func started(_ context.Context, s config.Serve, version string, stdout, _ io.Writer) error {
 	_, err := fmt.Fprintf(stdout, "%s on %s in %s as %s, secrets %v %v\n", version, s.Listen, s.DataDir, s.Brand, s.AdminKey, s.EncryptionKey)
+	return err
+}
+
+// received stands where main puts the receiver.
+func received(_ context.Context, o Sink, stdout io.Writer) error {
+	if o.Status > 599 {
+		return &postrider.Error{Kind: postrider.Invalid, Field: "status", Code: "invalid_status", Detail: "A final status is 200 to 599."}
+	}
+	secrets := make([]string, len(o.Secret))
+	for i, secret := range o.Secret {
+		secrets[i] = strings.ToUpper(string(secret)) // printed as it is, it would be redacted
+	}
+	_, err := fmt.Fprintf(stdout, "%s %q %d %v %v %s %v\n", o.Listen, secrets, o.Status, o.Delay, o.Fail, o.Brand, o.JSON)
+	return err
+}
+
+// measured stands where main puts the load generator.
+func measured(_ context.Context, o Bench, stdout, _ io.Writer) error {
+	var faults postrider.Faults
+	for _, field := range []string{"count", "scenario"} {
+		if o.Count < 0 {
+			faults.Add(&postrider.Error{Kind: postrider.Invalid, Field: field, Code: "out_of_range", Detail: "It is wrong."})
+		}
+	}
+	if err := faults.Err(); err != nil {
+		return err
+	}
+	_, err := fmt.Fprintf(stdout, "%q %d %v %v %q %v\n", o.Scenarios, o.Count, o.Rate, o.BareFor, o.ServeArg, o.JSON)
 	return err
 }
 

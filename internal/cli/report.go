@@ -5,11 +5,13 @@ import (
 	"fmt"
 	"io/fs"
 	"net"
+	"slices"
 	"strings"
 	"syscall"
 
 	"github.com/alecthomas/kong"
 
+	"postrider"
 	"postrider/internal/config"
 )
 
@@ -48,6 +50,29 @@ func (p *process) failed(err error) int {
 	}
 	p.report(err.Error(), hintFor(err))
 	return exitFailed
+}
+
+// refused turns the error of a command that cannot work with its options into
+// faults of the flags that gave them.
+func refused(parsed *kong.Context, err error) error {
+	invalid, ok := errors.AsType[*postrider.Error](err)
+	if !ok || invalid.Kind != postrider.Invalid {
+		return err
+	}
+	fields := invalid.Fields
+	if len(fields) == 0 {
+		fields = []postrider.FieldError{{Field: invalid.Field, Detail: invalid.Detail}}
+	}
+	var faults config.Faults
+	for _, field := range fields {
+		fault := config.Fault{Key: field.Field, Detail: field.Detail}
+		name := strings.ReplaceAll(field.Field, "_", "-")
+		if slices.ContainsFunc(parsed.Selected().Flags, func(f *kong.Flag) bool { return f.Name == name }) {
+			fault.Source = "--" + name
+		}
+		faults = append(faults, fault)
+	}
+	return faults
 }
 
 // report says what is wrong and, where it is known, the next step.

@@ -8,6 +8,7 @@ package config
 
 import (
 	"net/netip"
+	"os"
 	"strings"
 	"time"
 
@@ -44,6 +45,9 @@ type Flags struct {
 	Config string `env:"POSTRIDER_CONFIG" placeholder:"FILE" help:"YAML file to read settings from."`
 	Serve
 }
+
+// NoColor reports that the user wants no colours in a terminal (no-color.org).
+func NoColor() bool { return os.Getenv("NO_COLOR") != "" }
 
 // Default has the settings of a server that is told nothing. It runs on a
 // laptop.

@@ -3,6 +3,7 @@ package config
 import (
 	"errors"
 	"fmt"
+	"math"
 	"net/netip"
 	"reflect"
 	"strconv"
@@ -28,6 +29,7 @@ func Options() kong.Option {
 			kong.TypeMapper(reflect.TypeFor[string](), one(asIs)),
 			kong.TypeMapper(reflect.TypeFor[int](), one(strconv.Atoi)),
 			kong.TypeMapper(reflect.TypeFor[int64](), one(func(s string) (int64, error) { return strconv.ParseInt(s, 10, 64) })),
+			kong.TypeMapper(reflect.TypeFor[float64](), one(finite)),
 			kong.TypeMapper(reflect.TypeFor[time.Duration](), one(time.ParseDuration)),
 			kong.TypeMapper(reflect.TypeFor[[]time.Duration](), list(time.ParseDuration)),
 			kong.TypeMapper(reflect.TypeFor[[]netip.Prefix](), list(netip.ParsePrefix)),
@@ -55,11 +57,20 @@ func forgetVariables(node *kong.Node) {
 var forms = map[reflect.Type]string{
 	reflect.TypeFor[int]():           "whole number",
 	reflect.TypeFor[int64]():         "whole number",
+	reflect.TypeFor[float64]():       "number",
 	reflect.TypeFor[time.Duration](): "duration such as 5s, 5m or 24h",
 	reflect.TypeFor[netip.Prefix]():  "address range such as 10.0.0.0/8",
 }
 
 func asIs(s string) (string, error) { return s, nil }
+
+func finite(s string) (float64, error) {
+	n, err := strconv.ParseFloat(s, 64)
+	if math.IsNaN(n) || math.IsInf(n, 0) {
+		err = strconv.ErrRange
+	}
+	return n, err
+}
 
 // one reads a value.
 func one[T any](parse func(string) (T, error)) kong.MapperFunc {
@@ -79,21 +90,29 @@ func one[T any](parse func(string) (T, error)) kong.MapperFunc {
 
 // list reads values with commas between them, and adds them to those that are
 // there: a flag may be repeated, and a list of the file has an element a line.
+// With sep:"none" a comma is a letter like others.
 func list[T any](parse func(string) (T, error)) kong.MapperFunc {
 	return func(ctx *kong.DecodeContext, target reflect.Value) error {
-		text, err := popText(ctx.Scan)
-		if err != nil {
-			return err
-		}
-		for part := range strings.SplitSeq(text, ",") {
-			if part = strings.TrimSpace(part); part == "" {
-				continue
-			}
-			value, err := parse(part)
+		// A flag has one text, and all that is left is a positional argument's.
+		for more := true; more; more = ctx.Value.Flag == nil && ctx.Scan.Peek().IsValue() {
+			text, err := popText(ctx.Scan)
 			if err != nil {
-				return fmt.Errorf("%q is no %s", part, forms[target.Type().Elem()])
+				return err
 			}
-			target.Set(reflect.Append(target, reflect.ValueOf(value)))
+			parts := []string{text}
+			if ctx.Value.Tag.Sep != -1 {
+				parts = strings.Split(text, ",")
+			}
+			for _, part := range parts {
+				if part = strings.TrimSpace(part); part == "" {
+					continue
+				}
+				value, err := parse(part)
+				if err != nil {
+					return fmt.Errorf("%q is no %s", part, forms[target.Type().Elem()])
+				}
+				target.Set(reflect.Append(target, reflect.ValueOf(value)))
+			}
 		}
 		return nil
 	}
