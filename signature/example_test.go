@@ -15,6 +15,97 @@ import (
 	"postrider/signature"
 )
 
+// A whole receiver. What is not signed never reaches the handler; what comes
+// again is answered without it.
+func ExampleReceiver_Middleware() {
+	receiver, err := signature.NewReceiver(signature.ReceiverOptions{
+		Secrets:  []string{"whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"}, // from your configuration
+		Remember: 10_000,
+	})
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	mux := http.NewServeMux()
+	mux.Handle("POST /api/callback", receiver.Middleware(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		delivery, _ := signature.DeliveryFrom(r.Context())
+		// Write it to a table or a queue, and answer once that is done.
+		fmt.Printf("%s: %s\n", delivery.Event, delivery.Payload)
+		w.WriteHeader(http.StatusNoContent)
+	})))
+
+	for _, secret := range []string{"whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw", "somebody else's"} {
+		answer := httptest.NewRecorder()
+		mux.ServeHTTP(answer, deliver(secret, "application/x-www-form-urlencoded", "payload=%7B%22room%22%3A%221204%22%7D"))
+		fmt.Printf("%d %q\n", answer.Code, answer.Body)
+	}
+	// Output:
+	// room_status.updated: {"room":"1204"}
+	// 204 ""
+	// 401 "no signature matches\n"
+}
+
+// deliver makes a request as Postrider does.
+func deliver(secret, contentType, body string) *http.Request {
+	now := time.Now()
+	signer := signature.NewSigner(secret)
+	r := httptest.NewRequestWithContext(context.Background(), http.MethodPost, "/api/callback", strings.NewReader(body))
+	r.Header.Set("Content-Type", contentType)
+	r.Header.Set("X-Clubmed-Event", "room_status.updated")
+	r.Header.Set("X-Clubmed-Signature", string(signer.AppendHex(nil, []byte(body))))
+	r.Header.Set("webhook-id", "msg_1")
+	r.Header.Set("webhook-timestamp", strconv.FormatInt(now.Unix(), 10))
+	r.Header.Set("webhook-signature", string(signer.AppendStandard(nil, "msg_1", now, []byte(body))))
+	return r
+}
+
+// To rotate a secret, let the receiver trust both before the sender uses the new
+// one, and the new one alone when it no longer uses the old.
+func ExampleNewReceiver_rotation() {
+	receiver, err := signature.NewReceiver(signature.ReceiverOptions{
+		Secrets: []string{"the new secret", "the old secret"},
+	})
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	handler := receiver.Middleware(http.HandlerFunc(func(http.ResponseWriter, *http.Request) {}))
+	for _, secret := range []string{"the old secret", "the new secret", "another secret"} {
+		answer := httptest.NewRecorder()
+		handler.ServeHTTP(answer, deliver(secret, "application/json", `{"room":"1204"}`))
+		fmt.Println(secret, answer.Code)
+	}
+	// Output:
+	// the old secret 200
+	// the new secret 200
+	// another secret 401
+}
+
+// Where there is no http.Handler, such as in a function that a cloud calls, give
+// Receive the headers and the bytes of the body.
+func ExampleReceiver_Receive() {
+	receiver, err := signature.NewReceiver(signature.ReceiverOptions{
+		Secrets: []string{"whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"},
+	})
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	header := http.Header{}
+	header.Set("webhook-id", "msg_p5jXN8AQM9LWM0D4loKWxJek")
+	header.Set("webhook-timestamp", "1614265330")
+	header.Set("webhook-signature", "v1,g0hM9SsE+OTPJTGt/tmIKtSyZlE3uFJELVlNIOLJ1OE=")
+	body := []byte(`{"test": 2432232314}`)
+
+	delivery, err := receiver.Receive(header, body, time.Unix(1614265330, 0)) // time.Now()
+	fmt.Println(delivery.ID, string(delivery.Payload), err)
+	_, err = receiver.Receive(header, []byte(`{"test": 1}`), time.Unix(1614265330, 0))
+	fmt.Println(errors.Is(err, signature.ErrNoMatch))
+	// Output:
+	// msg_p5jXN8AQM9LWM0D4loKWxJek {"test": 2432232314} <nil>
+	// true
+}
+
 func ExampleSigner() {
 	signer := signature.NewSigner("whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw") // once for a secret
 	body := []byte(`{"test": 2432232314}`)

@@ -4,8 +4,10 @@ import (
 	"bytes"
 	"encoding/base64"
 	"encoding/hex"
+	"encoding/json"
 	"errors"
 	"net/http"
+	"net/url"
 	"strings"
 	"testing"
 	"time"
@@ -147,4 +149,31 @@ func checkSameKey(t *testing.T, read, written string) {
 	if read[:5] != written[:5] || !bytes.Equal(decodeBase64(t, read[5:]), decodeBase64(t, written[5:])) {
 		t.Errorf("got %q, want the key that was read", written)
 	}
+}
+
+// FuzzReceive wants every body refused for a stated reason, or its payload to be
+// JSON that stands in it.
+func FuzzReceive(f *testing.F) {
+	for _, vector := range readVectors[[]requestVector](f, "request.json") {
+		f.Add(header(vector.Header).Get("Content-Type"), vector.bytes())
+	}
+	receiver := newReceiver(f, signature.ReceiverOptions{Secrets: []string{whsec}})
+	signer := signature.NewSigner(whsec)
+	at := time.Unix(1614265330, 0)
+	f.Fuzz(func(t *testing.T, contentType string, body []byte) {
+		h := standardHeader("id", at, string(signer.AppendStandard(nil, "id", at, body)))
+		h.Set("Content-Type", contentType)
+		got, err := receiver.Receive(h, body, at)
+		switch {
+		case errors.Is(err, signature.ErrPayload):
+		case err != nil:
+			t.Errorf("got %v, want the signature accepted", err)
+		case !json.Valid(got.Payload):
+			t.Errorf("got payload %q, want JSON", got.Payload)
+		case !bytes.Equal(got.Payload, body):
+			if form, err := url.ParseQuery(string(body)); err != nil || form.Get("payload") != string(got.Payload) {
+				t.Errorf("got payload %q of %q, want the body or what its form holds", got.Payload, body)
+			}
+		}
+	})
 }

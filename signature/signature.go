@@ -7,9 +7,14 @@
 //     webhook-signature, with v1 (HMAC-SHA256) and v1a (ed25519) signatures over
 //     id, time and exact body.
 //
+// A server that takes webhooks needs one thing of it, the Middleware of a
+// Receiver; a Signer and a Verifier are the parts below.
+//
 // It knows keys, bytes and header values. It must not know webhooks, events,
 // stores or sockets, and imports the standard library only. Postrider's dispatch
-// calls it for every attempt; receivers written in Go call its Verifier.
+// calls it for every attempt; receivers written in Go call its Receiver. What it
+// says of a request is what @postrider/receiver says in JavaScript: the vectors
+// in testdata judge both.
 package signature
 
 import (

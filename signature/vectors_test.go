@@ -5,6 +5,7 @@ import (
 	"errors"
 	"net/http"
 	"os"
+	"reflect"
 	"testing"
 	"time"
 
@@ -43,6 +44,30 @@ type standardVectors struct {
 	}
 }
 
+type requestVector struct {
+	Name, Want       string
+	Secrets          []string
+	PublicKeys       []string            `json:"public_keys"`
+	AcceptHex        bool                `json:"accept_hex"`
+	Brand            string              // empty is the default
+	Header           map[string][]string // names as in the documentation
+	Now              int64
+	ToleranceSeconds int64 `json:"tolerance_seconds"`
+	Delivery         struct {
+		ID, Event, Payload string
+		WebhookID          string `json:"webhook_id"`
+		Attempt            int
+	}
+	vectorBody
+}
+
+func (v requestVector) options() signature.ReceiverOptions {
+	return signature.ReceiverOptions{
+		Secrets: v.Secrets, PublicKeys: v.PublicKeys, AcceptHex: v.AcceptHex, Brand: v.Brand,
+		Tolerance: time.Duration(v.ToleranceSeconds) * time.Second,
+	}
+}
+
 // vectorBody is text, or base64 where it is no UTF-8.
 type vectorBody struct {
 	Body       string
@@ -77,6 +102,7 @@ var wants = map[string]error{
 	"too old":       signature.ErrTooOld,
 	"too new":       signature.ErrTooNew,
 	"no match":      signature.ErrNoMatch,
+	"no payload":    signature.ErrPayload,
 }
 
 func checkWant(t *testing.T, got error, want string) {
@@ -97,6 +123,15 @@ func newVerifier(tb testing.TB, options signature.Options) *signature.Verifier {
 		tb.Fatal(err)
 	}
 	return verifier
+}
+
+func newReceiver(tb testing.TB, options signature.ReceiverOptions) *signature.Receiver {
+	tb.Helper()
+	receiver, err := signature.NewReceiver(options)
+	if err != nil {
+		tb.Fatal(err)
+	}
+	return receiver
 }
 
 // header canonicalises names, as net/http does with those it receives.
@@ -171,6 +206,26 @@ func TestVerifier_JudgesTheStandardVectors(t *testing.T) {
 			})
 			got := verifier.VerifyStandard(header(vector.Header), vector.bytes(), time.Unix(vector.Now, 0))
 			checkWant(t, got, vector.Want)
+		})
+	}
+}
+
+func TestReceiver_JudgesTheRequestVectors(t *testing.T) {
+	for _, vector := range readVectors[[]requestVector](t, "request.json") {
+		t.Run(vector.Name, func(t *testing.T) {
+			receiver := newReceiver(t, vector.options())
+			got, err := receiver.Receive(header(vector.Header), vector.bytes(), time.Unix(vector.Now, 0))
+			checkWant(t, err, vector.Want)
+			want := signature.Delivery{
+				ID: vector.Delivery.ID, Event: vector.Delivery.Event, WebhookID: vector.Delivery.WebhookID,
+				Attempt: vector.Delivery.Attempt,
+			}
+			if vector.Want == "ok" {
+				want.Payload = []byte(vector.Delivery.Payload)
+			}
+			if !reflect.DeepEqual(got, want) {
+				t.Errorf("got %+v, want %+v", got, want)
+			}
 		})
 	}
 }

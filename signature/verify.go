@@ -131,14 +131,9 @@ func isHexValue(value string) bool {
 // A request that is accepted can be sent again within the tolerance: remember
 // webhook-id for that long at least.
 func (v *Verifier) VerifyStandard(header http.Header, body []byte, now time.Time) error {
-	id, err := one(header, HeaderID)
+	id, err := oneID(header, HeaderID)
 	if err != nil {
 		return err
-	}
-	// With a dot in the id, the signed text of one message could be cut in other
-	// places and read as another message.
-	if len(id) > MaxID || strings.ContainsRune(id, '.') {
-		return fmt.Errorf("%w: %s is longer than %d bytes or holds a dot", ErrMalformed, HeaderID, MaxID)
 	}
 	timestamp, err := parseTimestamp(header)
 	if err != nil {
@@ -174,6 +169,17 @@ func one(header http.Header, name string) (string, error) {
 		return "", fmt.Errorf("%w: %s", ErrMissing, name)
 	}
 	return values[0], nil
+}
+
+// oneID is the value of a header that names a delivery. With a dot in it, the
+// signed text of one message could be cut in other places and read as another
+// message.
+func oneID(header http.Header, name string) (string, error) {
+	id, err := one(header, name)
+	if err == nil && (len(id) > MaxID || strings.ContainsRune(id, '.')) {
+		err = fmt.Errorf("%w: %s is longer than %d bytes or holds a dot", ErrMalformed, name, MaxID)
+	}
+	return id, err
 }
 
 // parseTimestamp takes only the spelling that signers write, since that is what

@@ -1,5 +1,5 @@
-// Makes hex.json and standard.json with Node's crypto, so that the package is
-// not its own judge. Run in this folder: node make.mjs
+// Makes hex.json, standard.json and request.json with Node's crypto, so that no
+// package is its own judge. Those of sdk/js are judged by them too. Run in this folder: node make.mjs
 import { createHmac, createPrivateKey, createPublicKey, sign } from "node:crypto";
 import { writeFileSync } from "node:fs";
 
@@ -188,3 +188,135 @@ const standardVerify = [
   standardCase("twenty-one signatures, the last one right", "malformed", header(`${wrong} `.repeat(20) + right)),
 ];
 save("standard.json", { sign: standardSign, verify: standardVerify });
+
+// Whole requests, as a Receiver takes them.
+
+const delivery = "0197c9e4-7f3a-7000-8000-0123456789ab", hook = "0197c9e4-0000-7000-8000-0123456789ab", at = 1783468800;
+const jsonType = "application/json", formType = "application/x-www-form-urlencoded";
+const form = (payload) => "payload=" + encodeURIComponent(payload).replaceAll("%20", "+");
+const room = '{"room":"1204","status":"ready"}';
+const text1 = secret, text2 = "the secret to come";
+// A request with the headers of one delivery. A header that is null is left out.
+const request = (body, headers = {}, contentType = jsonType) => ({
+  header: Object.fromEntries(Object.entries({
+    "Content-Type": contentType, "X-Clubmed-Event": "room_status.updated", "X-Clubmed-Delivery": delivery, "X-Clubmed-Hook-ID": hook,
+    "X-Clubmed-Attempt": "1", "X-Clubmed-Signature": hex(text1, body), "webhook-id": delivery, "webhook-timestamp": String(at),
+    "webhook-signature": v1(text1, delivery, at, body), ...headers,
+  }).filter(([, value]) => value !== null).map(([name, value]) => [name, [].concat(value)])),
+  ...text(Buffer.from(body)),
+});
+const hexOnly = { "webhook-id": null, "webhook-timestamp": null, "webhook-signature": null };
+const brought = (payload, extra = {}) => ({ id: delivery, event: "room_status.updated", webhook_id: hook, attempt: 1, payload, ...extra });
+const taken = (name, request, delivery, extra = {}) => ({ name, secrets: [text1], ...request, now: at, want: "ok", delivery, ...extra });
+const refused = (name, want, request, extra = {}) => ({ name, secrets: [text1], ...request, now: at, want, ...extra });
+const acceptHex = { accept_hex: true };
+const payloads = {
+  "a payload": room,
+  "marks of forms": '{"sum":"1+1=2 & 100%25;","url":"https://example.com/?a=b&payload=c#d"}',
+  "white space and duplicate keys": '{ "a" : 1,\r\n\t"a" : 12345678901234567890 }\n',
+  "text beyond ASCII": '{"resort":"Val d’Isère","note":"早安 🏝️","escaped":"\\u00e9\\ud83c\\udfdd"}',
+  "half a surrogate, escaped": '"\\ud83c"',
+  "U+0000, escaped, and U+2028": '"\\u0000\u2028"',
+  "a number": "12345678901234567890",
+  "null": "null",
+};
+const badPayloads = {
+  "no JSON": '{"room":', "nothing": "", "white space": " ", "two values": "1 2", "a byte order mark": "\ufeff1", "a single quote": "'a'",
+  "a control character": '"\u0001"', "not a number": "NaN", "a comma too many": "[1,]", "the text undefined": "undefined",
+};
+const requests = [
+  ...Object.entries(payloads).flatMap(([name, payload]) => [
+    taken(`${name}, as the body`, request(payload), brought(payload)),
+    taken(`${name}, in a form`, request(form(payload), {}, formType), brought(payload)),
+    taken(`${name}, in a form, by its hex signature`, request(form(payload), hexOnly, formType), brought(payload), acceptHex),
+  ]),
+  taken("a form with a parameter in its type", request(form(room), {}, formType + "; charset=utf-8"), brought(room)),
+  taken("a form with a type in other letters", request(form(room), {}, "Application/X-WWW-Form-URLencoded ;charset=utf-8"), brought(room)),
+  taken("a form with spaces as %20", request("payload=%20" + encodeURIComponent(room), {}, formType), brought(" " + room)),
+  taken("a form that escapes what it need not", request("p%61yload=%31", {}, formType), brought("1")),
+  taken("a form with another field", request("other=2&" + form(room), {}, formType), brought(room)),
+  taken("a form with two payloads, the first", request("payload=1&payload=2", {}, formType), brought("1")),
+  taken("a form with empty fields", request("&&payload=1&", {}, formType), brought("1")),
+  taken("a body without a type", request(room, { "Content-Type": null }), brought(room)),
+  taken("a body of another type", request(room, {}, "text/plain"), brought(room)),
+  taken("nothing but Standard Webhooks", request(room, { "X-Clubmed-Event": null, "X-Clubmed-Delivery": null, "X-Clubmed-Hook-ID": null,
+    "X-Clubmed-Attempt": null, "X-Clubmed-Signature": null }), { id: delivery, event: "", webhook_id: "", attempt: 0, payload: room }),
+  taken("a tenth attempt", request(room, { "X-Clubmed-Attempt": "10" }), brought(room, { attempt: 10 })),
+  taken("an attempt that is no number", request(room, { "X-Clubmed-Attempt": "-1" }), brought(room, { attempt: 0 })),
+  taken("an attempt that is too large", request(room, { "X-Clubmed-Attempt": "2147483648" }), brought(room, { attempt: 0 })),
+  taken("two names of the delivery, the signed one", request(room, { "X-Clubmed-Delivery": "another" }), brought(room)),
+  taken("a hex signature that is wrong, beside a right one", request(room, { "X-Clubmed-Signature": hex(old, room) }), brought(room)),
+  taken("both families, where hex is accepted", request(room), brought(room), acceptHex),
+  taken("another brand", request(room, { "X-Clubmed-Event": null, "X-Acme-Event": "booking.created", "X-Acme-Hook-ID": "1", "X-Acme-Attempt": "2" }),
+    { id: delivery, event: "booking.created", webhook_id: "1", attempt: 2, payload: room }, { brand: "Acme" }),
+  taken("a public key alone", request(room, { "webhook-signature": v1a(otherPair, delivery, at, room) }), brought(room),
+    { secrets: [], public_keys: [otherPair.public] }),
+  // While a secret is rotated, the sender signs with both; the receiver has one of them, or both.
+  ...[["the one before", [text1]], ["the new one", [text2]], ["both", [text2, text1]]].flatMap(([name, secrets]) => [
+    taken(`both sign, trusted is ${name}`, request(room, { "X-Clubmed-Signature": hex(text2, room), "X-Clubmed-Signature-Previous": hex(text1, room),
+      "webhook-signature": `${v1(text2, delivery, at, room)} ${v1(text1, delivery, at, room)}` }), brought(room), { secrets }),
+    taken(`both sign, trusted is ${name}, hex`, request(form(room), { ...hexOnly, "X-Clubmed-Signature": hex(text2, form(room)),
+      "X-Clubmed-Signature-Previous": hex(text1, form(room)) }, formType), brought(room), { secrets, ...acceptHex }),
+  ]),
+  taken("the one before signs, trusted are both", request(room), brought(room), { secrets: [text2, text1] }),
+  taken("the one before signs, trusted are both, hex", request(room, hexOnly), brought(room), { secrets: [text2, text1], ...acceptHex }),
+  refused("a third secret is trusted", "no match", request(room, { "X-Clubmed-Signature": hex(text2, room), "X-Clubmed-Signature-Previous": hex(text1, room),
+    "webhook-signature": `${v1(text2, delivery, at, room)} ${v1(text1, delivery, at, room)}` }), { secrets: [old] }),
+  refused("a third secret is trusted, hex", "no match", request(room, { ...hexOnly, "X-Clubmed-Signature": hex(text2, room),
+    "X-Clubmed-Signature-Previous": hex(text1, room) }), { secrets: [old], ...acceptHex }),
+  refused("a previous signature alone", "missing", request(room, { ...hexOnly, "X-Clubmed-Signature": null,
+    "X-Clubmed-Signature-Previous": hex(text1, room) }), acceptHex),
+  refused("a previous signature that is malformed", "malformed", request(room, { ...hexOnly, "X-Clubmed-Signature": hex(text2, room),
+    "X-Clubmed-Signature-Previous": hex(text1, room).slice(7) }), acceptHex),
+  refused("a previous signature that is empty", "missing", request(room, { ...hexOnly, "X-Clubmed-Signature": hex(text2, room),
+    "X-Clubmed-Signature-Previous": "" }), acceptHex),
+  refused("two previous signatures", "malformed", request(room, { ...hexOnly, "X-Clubmed-Signature": hex(text2, room),
+    "X-Clubmed-Signature-Previous": [hex(text1, room), hex(old, room)] }), acceptHex),
+  refused("a malformed signature and a right previous one", "malformed", request(room, { ...hexOnly, "X-Clubmed-Signature": "sha256=0",
+    "X-Clubmed-Signature-Previous": hex(text1, room) }), acceptHex),
+  // Which family judges.
+  refused("a hex signature alone, not accepted", "missing", request(room, hexOnly)),
+  refused("no signature", "missing", request(room, { ...hexOnly, "X-Clubmed-Signature": null })),
+  refused("no signature, where hex is accepted", "missing", request(room, { ...hexOnly, "X-Clubmed-Signature": null }), acceptHex),
+  refused("no header at all, where hex is accepted", "missing", { header: {}, body: room }, acceptHex),
+  refused("hex right, Standard Webhooks wrong", "no match", request(room, { "webhook-signature": v1(old, delivery, at, room) }), acceptHex),
+  refused("hex right, an hour old", "too old", request(room), { now: at + 3600, ...acceptHex }),
+  refused("hex right, an hour ahead", "too new", request(room), { now: at - 3600, ...acceptHex }),
+  ...["webhook-id", "webhook-timestamp", "webhook-signature"].flatMap((name) => [
+    refused(`hex right, ${name} taken out`, "missing", request(room, { [name]: null }), acceptHex),
+    refused(`hex right, ${name} alone`, "missing", request(room, { ...hexOnly, [name]: request(room).header[name] }), acceptHex),
+    refused(`hex right, ${name} alone and empty`, "missing", request(room, { ...hexOnly, [name]: "" }), acceptHex),
+  ]),
+  refused("hex of another secret", "no match", request(room, { ...hexOnly, "X-Clubmed-Signature": hex(old, room) }), acceptHex),
+  refused("two hex signatures", "malformed", request(room, { ...hexOnly, "X-Clubmed-Signature": [hex(text1, room), hex(text1, room)] }), acceptHex),
+  refused("hex under another brand", "missing", request(room, hexOnly), { brand: "Acme", ...acceptHex }),
+  refused("hex without a delivery", "missing", request(room, { ...hexOnly, "X-Clubmed-Delivery": null }), acceptHex),
+  refused("hex with two deliveries", "malformed", request(room, { ...hexOnly, "X-Clubmed-Delivery": ["a", "b"] }), acceptHex),
+  refused("hex with a delivery of 257 bytes", "malformed", request(room, { ...hexOnly, "X-Clubmed-Delivery": "d".repeat(257) }), acceptHex),
+  refused("hex with a dot in its delivery", "malformed", request(room, { ...hexOnly, "X-Clubmed-Delivery": "a.b" }), acceptHex),
+  // What was signed is the body as it is on the wire.
+  refused("a form of which the payload alone is signed", "no match", { ...request(room, {}, formType), body: form(room) }),
+  refused("a form of which the payload alone is signed, hex", "no match", { ...request(room, hexOnly, formType), body: form(room) }, acceptHex),
+  refused("a form encoded in another way", "no match", { ...request("payload=+1", {}, formType), body: "payload=%201" }),
+  refused("JSON written in another way", "no match", { ...request(room), body: JSON.stringify(JSON.parse(room), null, 1) }),
+  refused("a line break more", "no match", { ...request(room), body: room + "\n" }),
+  refused("a body taken away", "no match", { ...request(room), body: "" }),
+  refused("no JSON, and not signed either", "no match", request("{", { "webhook-signature": v1(old, delivery, at, "{") })),
+  // Signed, and yet no payload.
+  ...Object.entries(badPayloads).flatMap(([name, payload]) => [
+    refused(`${name}, as the body`, "no payload", request(payload)),
+    refused(`${name}, in a form`, "no payload", request(form(payload), {}, formType)),
+  ]),
+  refused("bytes that are no text, as the body", "no payload", request(Buffer.from([0x22, 0xff, 0x22]))),
+  refused("bytes that are no text, in a form", "no payload", request("payload=%22%FF%22", {}, formType)),
+  refused("half a surrogate as bytes, in a form", "no payload", request("payload=%22%ED%A0%BC%22", {}, formType)),
+  refused("a form without a payload", "no payload", request("load=1", {}, formType)),
+  refused("a form with a payload in other letters", "no payload", request("Payload=1", {}, formType)),
+  refused("a form with a name alone", "no payload", request("payload", {}, formType)),
+  refused("a form with half an escape", "no payload", request("payload=1%2", {}, formType)),
+  refused("a form with an escape that is none", "no payload", request("payload=1&other=%zz", {}, formType)),
+  refused("a form with semicolons between", "no payload", request("other=2;payload=1", {}, formType)),
+  refused("a form that is said to be JSON", "no payload", request(form(room))),
+  refused("JSON that is said to be a form", "no payload", request(room, {}, formType)),
+];
+save("request.json", requests);
