@@ -25,6 +25,8 @@ var allRoutes = []route{
 	{"PATCH", "/v0/api_webhooks/{id}", `{"url": "https://b.example/"}`, false, 200},
 	{"POST", "/v0/api_webhooks/ping", "", false, 202},
 	{"POST", "/v0/api_webhooks/{id}/ping", "", false, 202},
+	{"POST", "/v0/api_webhooks/{id}/pause", "", true, 200},
+	{"POST", "/v0/api_webhooks/{id}/resume", "", true, 200},
 	{"GET", "/v0/api_webhooks/logs", "", false, 200},
 	{"GET", "/v0/api_webhooks/{id}/logs", "", false, 200},
 	{"GET", "/v0/api_webhooks/logs/{attempt_id}", "", false, 200},
@@ -40,6 +42,8 @@ var allRoutes = []route{
 	{"POST", "/v0/tenants", `{"name": "initech"}`, true, 201},
 	{"GET", "/v0/tenants", "", true, 200},
 	{"GET", "/v0/tenants/{tenant}", "", true, 200},
+	{"POST", "/v0/tenants/{tenant}/pause", "", true, 200},
+	{"POST", "/v0/tenants/{tenant}/resume", "", true, 200},
 	{"POST", "/v0/api_keys", `{"tenant": "acme", "name": "x"}`, true, 201},
 	{"GET", "/v0/api_keys", "", true, 200},
 	{"DELETE", "/v0/api_keys/{key_id}", "", true, 204},
@@ -78,7 +82,13 @@ func TestAccess_OfEachRouteByEachKey(t *testing.T) {
 			}
 			if r.operator {
 				ask("acme", "").wantCode(403, "operator_only")
-				ask("operator", "").want(r.status)
+				if !strings.Contains(r.path, "{id}") {
+					ask("operator", "").want(r.status)
+					return
+				}
+				ask("operator", "").wantCode(404, "not_found") // it acts for the default tenant
+				ask("operator", "?tenant=acme").want(r.status)
+				ask("operator", "?tenant=nobody").wantCode(404, "unknown_tenant", "tenant")
 				return
 			}
 			ask("acme", "").want(r.status)
@@ -166,12 +176,25 @@ func TestAccess_IsDecidedBeforeTheBody(t *testing.T) {
 func TestTenantsAndKeys(t *testing.T) {
 	c := newClient(t)
 	made := c.do("operator", "POST", "/v0/tenants", `{"name": "initech"}`).want(201).object()
-	if made["id"] != "initech" || made["name"] != "initech" || made["created_at"] != "2026-03-14T15:09:26.535Z" {
+	if made["id"] != "initech" || made["name"] != "initech" || made["paused"] != false || made["created_at"] != "2026-03-14T15:09:26.535Z" {
 		t.Errorf("got the tenant %v", made)
 	}
 	c.do("operator", "POST", "/v0/tenants", `{"name": "initech"}`).wantCode(409, "tenant_exists", "name")
 	c.do("operator", "POST", "/v0/tenants", `{"name": "*"}`).wantCode(422, "invalid_tenant", "name")
 	c.do("operator", "POST", "/v0/tenants", `{}`).wantCode(422, "required", "name")
+
+	for _, row := range []struct {
+		action string
+		paused bool
+	}{{"pause", true}, {"pause", true}, {"resume", false}, {"resume", false}} {
+		if got := c.do("operator", "POST", "/v0/tenants/initech/"+row.action, "").want(200).object(); got["paused"] != row.paused || got["name"] != "initech" {
+			t.Errorf("%s: got %v", row.action, got)
+		}
+		if got := c.do("operator", "GET", "/v0/tenants/initech", "").want(200).object(); got["paused"] != row.paused {
+			t.Errorf("after %s: got %v", row.action, got)
+		}
+	}
+	c.do("operator", "POST", "/v0/tenants/nobody/pause", "").wantCode(404, "not_found")
 
 	key := c.do("operator", "POST", "/v0/api_keys", `{"tenant": "initech", "name": "x"}`).want(201).object()
 	text, _ := key["key"].(string)
@@ -285,6 +308,10 @@ func TestCursor_IsGoodForItsOwnListOnly(t *testing.T) {
 	}
 	c.do("acme", "GET", "/v0/api_webhooks?cursor="+cursor, "").want(200)
 	c.do("operator", "GET", "/v0/api_webhooks?tenant=acme&cursor="+cursor, "").want(200)
+	other := "A"
+	if cursor[0] == 'A' {
+		other = "B"
+	}
 	hook := c.webhooks[0].ID.String()
 	for _, row := range []struct{ key, path string }{
 		{"globex", "/v0/api_webhooks?cursor=" + cursor},
@@ -296,7 +323,7 @@ func TestCursor_IsGoodForItsOwnListOnly(t *testing.T) {
 		{"operator", "/v0/tenants?cursor=" + cursor},
 		{"operator", "/v0/api_keys?cursor=" + cursor},
 		{"acme", "/v0/api_webhooks?cursor=" + cursor[:len(cursor)-2]},
-		{"acme", "/v0/api_webhooks?cursor=" + "A" + cursor[1:]},
+		{"acme", "/v0/api_webhooks?cursor=" + other + cursor[1:]},
 		{"acme", "/v0/api_webhooks?cursor=" + cursor + "="},
 		{"acme", "/v0/api_webhooks?cursor=" + cursor[:20]},
 		{"acme", "/v0/api_webhooks?cursor=%00"},

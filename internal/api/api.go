@@ -33,6 +33,7 @@ type Tenants interface {
 	CreateTenant(ctx context.Context, name string) (postrider.Tenant, error)
 	Tenant(name string) (postrider.Tenant, error)
 	Tenants(after string, limit int) (page []postrider.Tenant, more bool)
+	PauseTenant(ctx context.Context, name string, paused bool) (postrider.Tenant, error)
 }
 
 // Webhooks knows the webhooks of every tenant. It checks what it is given.

@@ -31,7 +31,7 @@ func Codes() []Code {
 		{"idempotency_key_reused", 409, "The idempotency key was used with another body in the last 24 hours."},
 		{"tenant_exists", 409, "There is a tenant of this name already."},
 		{"webhook_deleted", 409, "The webhook of the delivery was deleted: there is nowhere to send it again."},
-		{"webhook_inactive", 409, "The webhook does not send now: it is switched off or disabled."},
+		{"webhook_inactive", 409, "The webhook does not send now: it is switched off, disabled or paused."},
 		{"body_too_large", 413, "The request body is larger than the route takes."},
 		{"payload_too_large", 413, "The payload is larger than the server's limit, 1 MiB by default."},
 		{"unsupported_media_type", 415, "Content-Type names a type that the route does not take."},

@@ -120,6 +120,15 @@ func (w *world) Tenants(after string, limit int) ([]postrider.Tenant, bool) {
 	return cut(list, limit)
 }
 
+func (w *world) PauseTenant(_ context.Context, name string, paused bool) (postrider.Tenant, error) {
+	i := slices.IndexFunc(w.tenants, func(t postrider.Tenant) bool { return t.Name == name })
+	if i < 0 {
+		return postrider.Tenant{}, postrider.Missing("tenant")
+	}
+	w.tenants[i].Paused = paused
+	return w.tenants[i], nil
+}
+
 func (w *world) CreateWebhook(_ context.Context, hook postrider.Webhook) (postrider.Webhook, error) {
 	if _, err := w.Tenant(hook.Tenant); err != nil {
 		return hook, &postrider.Error{Kind: postrider.Invalid, Field: "tenant", Code: "unknown_tenant", Detail: "There is no tenant of this name."}

@@ -101,7 +101,7 @@ type LogFilter struct {
 	EventID   string    `query:"event_id" doc:"One event's attempts."`
 	Status    string    `query:"status" enum:"success,failure,cancelled"`
 	CodeClass string    `query:"code_class" enum:"2xx,3xx,4xx,5xx" doc:"The class of the receiver's status code."`
-	ErrorCode string    `query:"error_code" enum:"dns,connect,connect_refused,connect_timeout,tls,tls_expired,tls_hostname,tls_untrusted,timeout,reset,http_4xx,http_5xx,redirect,blocked_address,too_large,protocol,cancelled,unsendable" doc:"Why it failed."`
+	ErrorCode string    `query:"error_code" enum:"dns,connect,connect_refused,connect_timeout,tls,tls_expired,tls_hostname,tls_untrusted,timeout,reset,http_4xx,http_5xx,redirect,blocked_address,too_large,protocol,cancelled,expired,unsendable" doc:"Why it failed."`
 	From      time.Time `query:"from" doc:"Attempts started at this time or later (RFC 3339)."`
 	To        time.Time `query:"to" doc:"Attempts started before this time (RFC 3339)."`
 }

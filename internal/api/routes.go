@@ -55,6 +55,18 @@ func (a *API) routes() {
 		errors:  []int{http.StatusConflict},
 		summary: "Ping one webhook", text: "Refused while the webhook does not send.",
 	}, a.pingWebhook)
+	register(a, operation{
+		method: "POST", path: "/v0/api_webhooks/{id}/pause", id: "pauseWebhook",
+		group: webhooksGroup, access: operatorOnly, status: 200,
+		summary: "Pause a webhook",
+		text: "Nothing more is sent to it, and its deliveries are held until it is resumed. Its partner's own " +
+			"switch, active, stays as it is.",
+	}, a.pauseWebhook)
+	register(a, operation{
+		method: "POST", path: "/v0/api_webhooks/{id}/resume", id: "resumeWebhook",
+		group: webhooksGroup, access: operatorOnly, status: 200,
+		summary: "Resume a webhook", text: "What was held goes out, in the order of acceptance.",
+	}, a.resumeWebhook)
 
 	register(a, operation{
 		method: "GET", path: "/v0/api_webhooks/logs", id: "listLogs", group: logsGroup, status: 200, errors: cursorErrors,
@@ -122,6 +134,16 @@ func (a *API) routes() {
 		group: accountsGroup, access: operatorOnly, status: 200,
 		summary: "Get a tenant", text: "By its name.",
 	}, a.getTenant)
+	register(a, operation{
+		method: "POST", path: "/v0/tenants/{tenant}/pause", id: "pauseTenant",
+		group: accountsGroup, access: operatorOnly, status: 200,
+		summary: "Pause a tenant", text: "Nothing more is sent to any of its webhooks, and their deliveries are held.",
+	}, a.pauseTenant)
+	register(a, operation{
+		method: "POST", path: "/v0/tenants/{tenant}/resume", id: "resumeTenant",
+		group: accountsGroup, access: operatorOnly, status: 200,
+		summary: "Resume a tenant", text: "What was held goes out. A webhook that is paused itself stays so.",
+	}, a.resumeTenant)
 	register(a, operation{
 		method: "POST", path: "/v0/api_keys", id: "createAPIKey", group: accountsGroup, access: operatorOnly, status: 201,
 		summary: "Create an API key", text: "For a tenant, or for an operator. The key is shown once.",

@@ -9,6 +9,7 @@ import (
 type tenant struct {
 	ID        string  `json:"id" doc:"The same as name: what tenant fields and parameters take." example:"acme"`
 	Name      string  `json:"name" example:"acme"`
+	Paused    bool    `json:"paused" doc:"The operator's switch. While it is on, the deliveries of all webhooks of the tenant are held." example:"false"`
 	CreatedAt instant `json:"created_at"`
 }
 
@@ -26,7 +27,7 @@ type (
 )
 
 func showTenant(t postrider.Tenant) tenant {
-	return tenant{ID: t.Name, Name: t.Name, CreatedAt: instant(t.CreatedAt)}
+	return tenant{ID: t.Name, Name: t.Name, Paused: t.Paused, CreatedAt: instant(t.CreatedAt)}
 }
 
 func (a *API) createTenant(ctx context.Context, _ *call, in *createTenantInput) (*tenantOutput, error) {
@@ -57,6 +58,16 @@ func (a *API) listTenants(_ context.Context, c *call, in *tenantsInput) (*listOu
 func (a *API) getTenant(_ context.Context, _ *call, in *tenantInput) (*tenantOutput, error) {
 	found, err := a.Tenants.Tenant(in.Tenant)
 	return &tenantOutput{showTenant(found)}, err
+}
+
+func (a *API) pauseTenant(ctx context.Context, _ *call, in *tenantInput) (*tenantOutput, error) {
+	changed, err := a.Tenants.PauseTenant(ctx, in.Tenant, true)
+	return &tenantOutput{showTenant(changed)}, err
+}
+
+func (a *API) resumeTenant(ctx context.Context, _ *call, in *tenantInput) (*tenantOutput, error) {
+	changed, err := a.Tenants.PauseTenant(ctx, in.Tenant, false)
+	return &tenantOutput{showTenant(changed)}, err
 }
 
 // KeyInfo is an API key as it can be shown: by its first characters.

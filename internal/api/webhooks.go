@@ -27,9 +27,13 @@ type Webhook struct {
 	InsecureSSL    bool              `json:"insecure_ssl" doc:"Whether the receiver's certificate is left unverified." example:"false"`
 	TimeoutSeconds *float64          `json:"timeout_seconds" doc:"The total time of one attempt; null is the server's default." example:"15"`
 	RetrySchedule  *[]float64        `json:"retry_schedule" doc:"The wait before each retry in seconds; null is the server's default, [] means no retries." example:"[5, 300, 1800]"`
+	MaxInFlight    *int              `json:"max_in_flight" doc:"How many attempts are on the wire at once at most; null is the server's default." example:"16"`
+	RateLimit      *float64          `json:"rate_limit" doc:"How many attempts start in a second at most; null means no limit." example:"50"`
+	Ordered        bool              `json:"ordered" doc:"Whether deliveries go out one at a time, in the order in which events were accepted: the next one only once the one before has succeeded or ended." example:"false"`
 	HasSecret      bool              `json:"has_secret" doc:"Whether deliveries are signed."`
-	Status         string            `json:"status" enum:"active,inactive,disabled" doc:"inactive: switched off by its partner. disabled: switched off by the system, see disabled_reason."`
+	Status         string            `json:"status" enum:"active,inactive,disabled,paused" doc:"inactive: switched off by its partner. disabled: switched off by the system, see disabled_reason. paused: held back by the operator. While it is not active, deliveries are held."`
 	DisabledReason *string           `json:"disabled_reason" doc:"Why the system disabled it; null while it is not."`
+	FailingSince   *instant          `json:"failing_since" nullable:"true" doc:"Since when every attempt has failed; null when the last one succeeded."`
 	LastAttempt    *lastAttempt      `json:"last_attempt" doc:"The newest attempt; null before the first."`
 	CreatedAt      instant           `json:"created_at"`
 	UpdatedAt      instant           `json:"updated_at"`
@@ -78,6 +82,9 @@ type newWebhook struct {
 	InsecureSSL    bool                `json:"insecure_ssl" required:"false" doc:"Does not verify the receiver's certificate."`
 	TimeoutSeconds optional[float64]   `json:"timeout_seconds" required:"false" minimum:"1" maximum:"30" doc:"The total time of one attempt. Absent or null: the server's default." example:"15"`
 	RetrySchedule  optional[[]float64] `json:"retry_schedule" required:"false" maxItems:"30" doc:"The wait before each retry in seconds, each 0 to 604800. Absent or null: the server's default; []: no retries." example:"[5, 300, 1800]"`
+	MaxInFlight    optional[int]       `json:"max_in_flight" required:"false" minimum:"1" maximum:"256" doc:"How many attempts are on the wire at once at most. Absent or null: the server's default." example:"16"`
+	RateLimit      optional[float64]   `json:"rate_limit" required:"false" maximum:"10000" doc:"How many attempts start in a second at most; 0.5 is one in two seconds, and one in an hour is the least. Absent or null: no limit." example:"50"`
+	Ordered        bool                `json:"ordered" required:"false" doc:"Sends one delivery at a time, in the order in which events were accepted. One that fails holds up those behind it until its schedule ends."`
 }
 
 // build makes the webhook that was asked for. What the registry checks is not
@@ -92,7 +99,7 @@ func (n *newWebhook) build(tenant string) (w postrider.Webhook, generated string
 	}
 	w = postrider.Webhook{
 		Tenant: tenant, Events: n.Events, Active: true, ContentType: postrider.JSON,
-		Description: n.Description.Value, Headers: n.Headers, InsecureSSL: n.InsecureSSL,
+		Description: n.Description.Value, Headers: n.Headers, InsecureSSL: n.InsecureSSL, Ordered: n.Ordered,
 	}
 	if n.URL != nil {
 		w.URL = *n.URL
@@ -109,6 +116,10 @@ func (n *newWebhook) build(tenant string) (w postrider.Webhook, generated string
 	w.Timeout, err = timeoutOf(n.TimeoutSeconds)
 	faults.Add(err)
 	w.RetrySchedule = scheduleOf(n.RetrySchedule)
+	w.MaxInFlight, err = maxInFlightOf(n.MaxInFlight)
+	faults.Add(err)
+	w.RateLimit, err = rateLimitOf(n.RateLimit)
+	faults.Add(err)
 	w.Secret, err = secretOf(n.Secret)
 	faults.Add(err)
 	if n.GenerateSecret {
@@ -133,6 +144,9 @@ type webhookPatch struct {
 	InsecureSSL    optional[bool]                        `json:"insecure_ssl" required:"false" doc:"null is false."`
 	TimeoutSeconds optional[float64]                     `json:"timeout_seconds" required:"false" minimum:"1" maximum:"30" doc:"null is the server's default." example:"15"`
 	RetrySchedule  optional[[]float64]                   `json:"retry_schedule" required:"false" maxItems:"30" doc:"null is the server's default." example:"[5, 300, 1800]"`
+	MaxInFlight    optional[int]                         `json:"max_in_flight" required:"false" minimum:"1" maximum:"256" doc:"null is the server's default." example:"16"`
+	RateLimit      optional[float64]                     `json:"rate_limit" required:"false" maximum:"10000" doc:"Attempts a second; null removes the limit." example:"50"`
+	Ordered        optional[bool]                        `json:"ordered" required:"false" doc:"null is false."`
 }
 
 // change checks the patch and gives the function that applies it.
@@ -151,6 +165,10 @@ func (p *webhookPatch) change() (func(*postrider.Webhook), error) {
 	}
 	timeout, err := timeoutOf(p.TimeoutSeconds)
 	faults.Add(err)
+	maxInFlight, err := maxInFlightOf(p.MaxInFlight)
+	faults.Add(err)
+	rateLimit, err := rateLimitOf(p.RateLimit)
+	faults.Add(err)
 	secret, err := secretOf(p.Secret)
 	faults.Add(err)
 	return func(w *postrider.Webhook) {
@@ -159,6 +177,7 @@ func (p *webhookPatch) change() (func(*postrider.Webhook), error) {
 		p.Active.apply(&w.Active)
 		p.Description.apply(&w.Description)
 		p.InsecureSSL.apply(&w.InsecureSSL)
+		p.Ordered.apply(&w.Ordered)
 		if p.Active.Value {
 			w.Disabled = nil // asked for by its partner, it sends again
 		}
@@ -173,6 +192,12 @@ func (p *webhookPatch) change() (func(*postrider.Webhook), error) {
 		}
 		if p.RetrySchedule.Set {
 			w.RetrySchedule = scheduleOf(p.RetrySchedule)
+		}
+		if p.MaxInFlight.Set {
+			w.MaxInFlight = maxInFlight
+		}
+		if p.RateLimit.Set {
+			w.RateLimit = rateLimit
 		}
 		if p.Headers.Set {
 			w.Headers = mergeHeaders(w.Headers, p.Headers)
@@ -228,6 +253,25 @@ func timeoutOf(o optional[float64]) (time.Duration, error) {
 	return timeout, nil
 }
 
+// maxInFlightOf gives 0, the server's default, for absent and null, and refuses
+// a 0 that was given.
+func maxInFlightOf(o optional[int]) (int, error) {
+	if o.given() && (o.Value < 1 || o.Value > postrider.MaxInFlight) {
+		return 0, invalid("max_in_flight", "invalid_max_in_flight", "A webhook has 1 to 256 attempts in flight at once.")
+	}
+	return o.Value, nil
+}
+
+// rateLimitOf gives 0, no limit, for absent and null. A limit of nothing is not
+// what pausing a webhook is asked for with.
+func rateLimitOf(o optional[float64]) (float64, error) {
+	if o.given() && o.Value == 0 {
+		return 0, invalid("rate_limit", "invalid_rate_limit",
+			"The rate limit is up to 10,000 attempts a second, and at least one in an hour. null means no limit.")
+	}
+	return o.Value, nil
+}
+
 // scheduleOf is nil, the server's default, for absent and null.
 func scheduleOf(o optional[[]float64]) []time.Duration {
 	if !o.given() {
@@ -249,11 +293,8 @@ func seconds(s float64) time.Duration {
 	return time.Duration(math.Round(s*1e3)) * time.Millisecond
 }
 
-// mask stands for a value that is not shown.
-var mask = postrider.Secret("x").String()
-
 func checkNotMask(name, value string) error {
-	if value != mask {
+	if value != postrider.Masked {
 		return nil
 	}
 	return invalid("headers."+name, "masked_value",
@@ -264,29 +305,20 @@ func checkNotMask(name, value string) error {
 func maskHeaders(headers map[string]string) map[string]string {
 	shown := make(map[string]string, len(headers))
 	for name, value := range headers {
-		if sensitive(name) {
-			value = mask
+		if postrider.SensitiveHeader(name) {
+			value = postrider.Masked
 		}
 		shown[name] = value
 	}
 	return shown
 }
 
-func sensitive(header string) bool {
-	lower := strings.ToLower(header)
-	for _, word := range []string{"authorization", "cookie", "secret", "token", "key", "password"} {
-		if strings.Contains(lower, word) {
-			return true
-		}
-	}
-	return false
-}
-
 func showWebhook(w *postrider.Webhook, last map[postrider.ID]postrider.Attempt) Webhook {
 	shown := Webhook{
 		ID: w.ID, Tenant: w.Tenant, URL: w.URL, ContentType: string(w.ContentType), Events: w.Events, Active: w.Active,
 		Description: w.Description, Headers: maskHeaders(w.Headers), InsecureSSL: w.InsecureSSL,
-		HasSecret: w.Secret != "", Status: string(w.Status()),
+		MaxInFlight: orNull(w.MaxInFlight), RateLimit: orNull(w.RateLimit), Ordered: w.Ordered,
+		HasSecret: w.Secret != "", Status: string(w.Status()), FailingSince: instantOrNull(w.Failing.Since),
 		CreatedAt: instant(w.CreatedAt), UpdatedAt: instant(w.UpdatedAt),
 	}
 	if w.Timeout != 0 {
@@ -415,11 +447,16 @@ func (a *API) getWebhook(ctx context.Context, c *call, in *WebhookRef) (*webhook
 }
 
 func (a *API) patchWebhook(ctx context.Context, c *call, in *patchWebhookInput) (*webhookOutput, error) {
-	tenant, id, err := a.target(c, &in.WebhookRef)
+	change, err := in.Body.Value.change()
 	if err != nil {
 		return nil, err
 	}
-	change, err := in.Body.Value.change()
+	return a.update(ctx, c, &in.WebhookRef, change)
+}
+
+// update changes a webhook and shows it as it has become.
+func (a *API) update(ctx context.Context, c *call, in *WebhookRef, change func(*postrider.Webhook)) (*webhookOutput, error) {
+	tenant, id, err := a.target(c, in)
 	if err != nil {
 		return nil, err
 	}
@@ -440,6 +477,18 @@ func (a *API) deleteWebhook(ctx context.Context, c *call, in *WebhookRef) (*stru
 		return nil, err
 	}
 	return nil, a.Webhooks.DeleteWebhook(ctx, tenant, id)
+}
+
+func (a *API) pauseWebhook(ctx context.Context, c *call, in *WebhookRef) (*webhookOutput, error) {
+	return a.setPaused(ctx, c, in, true)
+}
+
+func (a *API) resumeWebhook(ctx context.Context, c *call, in *WebhookRef) (*webhookOutput, error) {
+	return a.setPaused(ctx, c, in, false)
+}
+
+func (a *API) setPaused(ctx context.Context, c *call, in *WebhookRef, paused bool) (*webhookOutput, error) {
+	return a.update(ctx, c, in, func(w *postrider.Webhook) { w.Paused = paused })
 }
 
 type ping struct {

@@ -19,7 +19,7 @@ func TestWebhook_IsShownFlatAndWithoutItsSecret(t *testing.T) {
 		"url": "https://a.example/x?y=1", "content_type": "application/x-www-form-urlencoded", "secret": "canary-secret",
 		"events": ["a.b", "c.*"], "active": false, "description": "Für später", "insecure_ssl": true,
 		"headers": {"X-Env": "prod", "Authorization": "Bearer canary", "x-my-TOKEN": "canary"},
-		"timeout_seconds": 2.5, "retry_schedule": [0, 1.5, 3600]
+		"timeout_seconds": 2.5, "retry_schedule": [0, 1.5, 3600], "max_in_flight": 4, "rate_limit": 0.5, "ordered": true
 	}`).want(201)
 	shown := made.object()
 	id, _ := shown["id"].(string)
@@ -28,7 +28,8 @@ func TestWebhook_IsShownFlatAndWithoutItsSecret(t *testing.T) {
 		"events": []any{"a.b", "c.*"}, "active": false, "description": "Für später", "insecure_ssl": true,
 		"headers":         map[string]any{"X-Env": "prod", "Authorization": "[redacted]", "x-my-TOKEN": "[redacted]"},
 		"timeout_seconds": 2.5, "retry_schedule": []any{0.0, 1.5, 3600.0}, "has_secret": true,
-		"status": "inactive", "disabled_reason": nil, "last_attempt": nil,
+		"max_in_flight": 4.0, "rate_limit": 0.5, "ordered": true,
+		"status": "inactive", "disabled_reason": nil, "failing_since": nil, "last_attempt": nil,
 		"created_at": "2026-03-14T15:09:26.535Z", "updated_at": "2026-03-14T15:09:26.535Z",
 	}
 	if diff := cmp.Diff(want, shown); diff != "" {
@@ -41,8 +42,10 @@ func TestWebhook_IsShownFlatAndWithoutItsSecret(t *testing.T) {
 	}
 	attempt := c.attempt(stored)
 	c.webhooks[0].Disabled = &postrider.Disabled{Code: "gone", Reason: "The receiver answered 410."}
+	c.webhooks[0].Failing = postrider.Failing{Since: epoch.Add(-time.Hour), Warned: 50}
 	got := c.do("acme", "GET", "/v0/api_webhooks/"+id, "").want(200)
 	want["status"], want["disabled_reason"] = "disabled", "The receiver answered 410."
+	want["failing_since"] = "2026-03-14T14:09:26.535Z"
 	want["last_attempt"] = map[string]any{
 		"id": attempt.ID.String(), "at": "2026-03-14T15:09:26.535Z", "status": "failure", "status_code": 500.0, "error_code": "http_5xx",
 	}
@@ -62,18 +65,19 @@ func TestWebhook_DefaultsOfACreation(t *testing.T) {
 	for _, body := range []string{
 		`{"url": "https://a.example/", "events": ["*"]}`,
 		`{"url": "https://a.example/", "events": ["*"], "content_type": null, "secret": null, "active": null, "description": null,
-			"headers": null, "timeout_seconds": null, "retry_schedule": null}`,
+			"headers": null, "timeout_seconds": null, "retry_schedule": null, "max_in_flight": null, "rate_limit": null}`,
 	} {
 		shown := c.do("acme", "POST", "/v0/api_webhooks", body).want(201).object()
 		for field, want := range map[string]any{
 			"content_type": "application/json", "active": true, "description": "", "insecure_ssl": false,
 			"timeout_seconds": nil, "retry_schedule": nil, "has_secret": false, "status": "active",
+			"max_in_flight": nil, "rate_limit": nil, "ordered": false, "failing_since": nil,
 		} {
 			if shown[field] != want {
 				t.Errorf("got %s %v, want %v", field, shown[field], want)
 			}
 		}
-		if stored := c.webhooks[len(c.webhooks)-1]; stored.RetrySchedule != nil || stored.Timeout != 0 {
+		if stored := c.webhooks[len(c.webhooks)-1]; stored.RetrySchedule != nil || stored.Timeout != 0 || stored.MaxInFlight != 0 || stored.RateLimit != 0 {
 			t.Errorf("got stored %+v, want the server's defaults", stored)
 		}
 	}
@@ -110,6 +114,13 @@ func TestWebhook_FaultsOfACreation(t *testing.T) {
 		`"timeout_seconds": -1e300`:                        {"invalid_timeout", []string{"timeout_seconds"}},
 		`"retry_schedule": [1, 1e300]`:                     {"invalid_retry_schedule", []string{"retry_schedule[1]"}},
 		`"retry_schedule": [-1]`:                           {"invalid_retry_schedule", []string{"retry_schedule[0]"}},
+		`"max_in_flight": 0`:                               {"invalid_max_in_flight", []string{"max_in_flight"}},
+		`"max_in_flight": 257`:                             {"invalid_max_in_flight", []string{"max_in_flight"}},
+		`"max_in_flight": 1.5`:                             {"invalid_type", []string{"max_in_flight"}},
+		`"rate_limit": 0`:                                  {"invalid_rate_limit", []string{"rate_limit"}},
+		`"rate_limit": -1`:                                 {"invalid_rate_limit", []string{"rate_limit"}},
+		`"rate_limit": 0.0001`:                             {"invalid_rate_limit", []string{"rate_limit"}},
+		`"rate_limit": 10001`:                              {"invalid_rate_limit", []string{"rate_limit"}},
 		`"headers": {"X-Key": "[redacted]"}`:               {"masked_value", []string{"headers.X-Key"}},
 		`"headers": {"Host": "x"}`:                         {"reserved_header", []string{"headers.Host"}},
 		`"content_type": "text/plain"`:                     {"invalid_content_type", []string{"content_type"}},
@@ -126,7 +137,8 @@ func TestPatch_AbsentKeepsAndNullClears(t *testing.T) {
 	full := postrider.Webhook{
 		URL: "https://a.example/", ContentType: postrider.Form, Secret: "long enough", Events: []string{"a.b"}, Active: true,
 		Description: "d", Headers: map[string]string{"X-A": "1", "X-Key": "canary"}, InsecureSSL: true,
-		Timeout: 5 * time.Second, RetrySchedule: []time.Duration{time.Second},
+		Timeout: 5 * time.Second, RetrySchedule: []time.Duration{time.Second}, MaxInFlight: 3, RateLimit: 7, Ordered: true,
+		Paused: true,
 	}
 	for name, row := range map[string]struct {
 		patch  string
@@ -146,6 +158,12 @@ func TestPatch_AbsentKeepsAndNullClears(t *testing.T) {
 		"schedule":     {`{"retry_schedule": [2]}`, func(w *postrider.Webhook) { w.RetrySchedule = []time.Duration{2 * time.Second} }},
 		"no retries":   {`{"retry_schedule": []}`, func(w *postrider.Webhook) { w.RetrySchedule = []time.Duration{} }},
 		"no schedule":  {`{"retry_schedule": null}`, func(w *postrider.Webhook) { w.RetrySchedule = nil }},
+		"budget":       {`{"max_in_flight": 256}`, func(w *postrider.Webhook) { w.MaxInFlight = 256 }},
+		"no budget":    {`{"max_in_flight": null}`, func(w *postrider.Webhook) { w.MaxInFlight = 0 }},
+		"rate":         {`{"rate_limit": 0.01}`, func(w *postrider.Webhook) { w.RateLimit = 0.01 }},
+		"no rate":      {`{"rate_limit": null}`, func(w *postrider.Webhook) { w.RateLimit = 0 }},
+		"unordered":    {`{"ordered": false}`, func(w *postrider.Webhook) { w.Ordered = false }},
+		"no order":     {`{"ordered": null}`, func(w *postrider.Webhook) { w.Ordered = false }},
 		"one header":   {`{"headers": {"X-B": "2"}}`, func(w *postrider.Webhook) { w.Headers["X-B"] = "2" }},
 		"header again": {`{"headers": {"x-a": "2"}}`, func(w *postrider.Webhook) { delete(w.Headers, "X-A"); w.Headers["x-a"] = "2" }},
 		"header gone":  {`{"headers": {"x-a": null}}`, func(w *postrider.Webhook) { delete(w.Headers, "X-A") }},
@@ -190,6 +208,10 @@ func TestPatch_Faults(t *testing.T) {
 		`{"events": []}`:                           {422, "invalid_events", []string{"events"}},
 		`{"secret": ""}`:                           {422, "invalid_secret", []string{"secret"}},
 		`{"timeout_seconds": 0}`:                   {422, "invalid_timeout", []string{"timeout_seconds"}},
+		`{"max_in_flight": 0}`:                     {422, "invalid_max_in_flight", []string{"max_in_flight"}},
+		`{"rate_limit": 0}`:                        {422, "invalid_rate_limit", []string{"rate_limit"}},
+		`{"ordered": 1}`:                           {422, "invalid_type", []string{"ordered"}},
+		`{"paused": false}`:                        {400, "unknown_field", []string{"paused"}},
 		`{"headers": {"X-Key": "[redacted]"}}`:     {422, "masked_value", []string{"headers.X-Key"}},
 		`{"headers": {"X-A": 5}}`:                  {422, "invalid_type", []string{"headers.X-A"}},
 		`{"id": "x"}`:                              {400, "unknown_field", []string{"id"}},
@@ -217,6 +239,31 @@ func TestPatch_ActiveEnablesAWebhookThatTheSystemDisabled(t *testing.T) {
 	}
 	if got := c.do("acme", "PATCH", "/v0/api_webhooks/"+hook.ID.String(), `{"active": true}`).want(200).object()["status"]; got != "active" {
 		t.Errorf("got the status %v, want active", got)
+	}
+}
+
+// The operator's switch and the partner's do not move each other.
+func TestPause_HoldsAWebhookWhateverItsPartnerSays(t *testing.T) {
+	c := newClient(t)
+	path := "/v0/api_webhooks/" + c.webhook(t, "acme").ID.String()
+	for _, row := range []struct {
+		key, method, path, body, status string
+	}{
+		{"operator", "POST", path + "/pause?tenant=acme", "", "paused"},
+		{"operator", "POST", path + "/pause?tenant=acme", "", "paused"},
+		{"acme", "PATCH", path, `{"active": false}`, "inactive"},
+		{"acme", "PATCH", path, `{"active": true}`, "paused"},
+		{"acme", "GET", path, "", "paused"},
+		{"operator", "POST", path + "/resume?tenant=acme", "", "active"},
+		{"operator", "POST", path + "/resume?tenant=acme", "", "active"},
+	} {
+		if got := c.do(row.key, row.method, row.path, row.body).want(200).object()["status"]; got != row.status {
+			t.Errorf("%s %s: got the status %v, want %s", row.method, row.path, got, row.status)
+		}
+	}
+	c.webhooks[0].TenantPaused = true
+	if got := c.do("acme", "GET", path, "").want(200).object()["status"]; got != "paused" {
+		t.Errorf("got the status %v of a webhook of a paused tenant", got)
 	}
 }
 

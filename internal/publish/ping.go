@@ -37,16 +37,24 @@ func (p *Publisher) PingWebhook(
 		return postrider.Pinged{}, err
 	}
 	if !w.Sending() {
-		return postrider.Pinged{}, &postrider.Error{
-			Kind: postrider.Conflict, Code: "webhook_inactive",
-			Detail: fmt.Sprintf("The webhook is %s, so nothing is sent to it. Switch it on first: PATCH it with {\"active\": true}.", w.Status()),
-		}
+		return postrider.Pinged{}, notSending(w.Status())
 	}
 	pinged, err := p.ping(ctx, tenant, []*postrider.Webhook{&w}, payload)
 	if err != nil {
 		return postrider.Pinged{}, err
 	}
 	return pinged[0], nil
+}
+
+func notSending(status postrider.WebhookStatus) error {
+	next := `Switch it on first: PATCH it with {"active": true}.`
+	if status == postrider.WebhookPaused {
+		next = "The operator resumes it."
+	}
+	return &postrider.Error{
+		Kind: postrider.Conflict, Code: "webhook_inactive",
+		Detail: fmt.Sprintf("The webhook is %s, so nothing is sent to it. %s", status, next),
+	}
 }
 
 // ping makes one event for all webhooks when the payload is the caller's, and
