@@ -1,6 +1,7 @@
 package sqlite
 
 import (
+	"bytes"
 	"context"
 	"database/sql"
 	"encoding/binary"
@@ -89,13 +90,8 @@ func (s *Store) Attempts(ctx context.Context, f postrider.AttemptFilter) (page p
 	indexed, indexedArgs := indexedConditions(&f)
 	rest, restArgs := otherConditions(&f)
 	searched := max(searchedRows, f.Limit+1)
-	// The inner query walks one index backwards; the outer one looks at what
-	// that finds, in that order, and never at more than searched rows. Asking
-	// it to sort again would make it read all of them first.
-	query := `SELECT ` + attemptColumns + ` FROM (SELECT ` + attemptColumns + ` FROM attempts WHERE ` + indexed + //nolint:gosec // conditions are our own text, values are parameters
-		` ORDER BY id DESC LIMIT ?) AS attempts WHERE ` + rest + ` LIMIT ?`
 	args := slices.Concat(indexedArgs, []any{searched}, restArgs, []any{f.Limit + 1})
-	rows, err := s.read.QueryContext(ctx, query, args...)
+	rows, err := s.read.QueryContext(ctx, pageSQL(indexed, rest), args...)
 	if err != nil {
 		return page, fmt.Errorf("read attempts: %w", err)
 	}
@@ -115,14 +111,31 @@ func (s *Store) Attempts(ctx context.Context, f postrider.AttemptFilter) (page p
 		return page, fmt.Errorf("read attempts: %w", err)
 	}
 	page.Next, err = s.searchEnd(ctx, indexed, indexedArgs, searched)
+	// Attempts that were recorded between the two queries move the end of the
+	// search up, above what was found already.
+	if n := len(page.Attempts); n > 0 && bytes.Compare(page.Next[:], page.Attempts[n-1].ID[:]) > 0 {
+		page.Next = page.Attempts[n-1].ID
+	}
 	return page, err
+}
+
+// pageSQL: the inner query walks one index backwards; the outer one looks at
+// what that finds, in that order, and never at more than searched rows. Asking
+// it to sort again would make it read all of them first. The conditions are our
+// own text; values are parameters.
+func pageSQL(indexed, rest string) string {
+	return `SELECT ` + attemptColumns + ` FROM (SELECT ` + attemptColumns + ` FROM attempts WHERE ` + indexed +
+		` ORDER BY id DESC LIMIT ?) AS attempts WHERE ` + rest + ` LIMIT ?`
+}
+
+func searchEndSQL(indexed string) string {
+	return `SELECT id FROM attempts WHERE ` + indexed + ` ORDER BY id DESC LIMIT 1 OFFSET ?`
 }
 
 // searchEnd is where the next page goes on when the search gave up; zero when
 // it came to the end of history.
 func (s *Store) searchEnd(ctx context.Context, indexed string, args []any, searched int) (end postrider.ID, err error) {
-	query := `SELECT id FROM attempts WHERE ` + indexed + ` ORDER BY id DESC LIMIT 1 OFFSET ?`
-	err = s.read.QueryRowContext(ctx, query, append(slices.Clone(args), searched-1)...).Scan(scanID{&end})
+	err = s.read.QueryRowContext(ctx, searchEndSQL(indexed), append(slices.Clone(args), searched-1)...).Scan(scanID{&end})
 	if errors.Is(err, sql.ErrNoRows) {
 		return postrider.ID{}, nil
 	}
