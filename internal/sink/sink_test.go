@@ -30,7 +30,7 @@ func known(secrets ...string) func() []string { return func() []string { return 
 
 // signed is a delivery as Postrider sends it; an empty key: unsigned.
 func signed(key, eventID, contentType, body string) *http.Request {
-	r := httptest.NewRequest(http.MethodPost, "/api/callback", strings.NewReader(body))
+	r := httptest.NewRequestWithContext(context.Background(), http.MethodPost, "/api/callback", strings.NewReader(body))
 	now := time.Now()
 	for name, value := range map[string]string{
 		"Content-Type": contentType, "X-Clubmed-Event": "room_status.updated", "X-Clubmed-Delivery": eventID,
@@ -177,7 +177,7 @@ func TestSink_AnswersAsItIsTold(t *testing.T) {
 }
 
 func TestSink_RefusesWhatIsNoDelivery(t *testing.T) {
-	if got, line := receive(t, sink.Options{}, httptest.NewRequest(http.MethodGet, "/", nil)); got != 405 || line != "" {
+	if got, line := receive(t, sink.Options{}, httptest.NewRequestWithContext(t.Context(), http.MethodGet, "/", nil)); got != 405 || line != "" {
 		t.Errorf("GET: got %d and %q, want 405 and no line", got, line)
 	}
 	large := signed("", "evt_1", "application/json", strings.Repeat("x", 10<<20+1))
@@ -256,7 +256,7 @@ func TestRun_EndsWithTheCounts(t *testing.T) {
 
 // A sink that is stopped answers nobody with a status that it did not choose.
 func TestServe_BreaksOffADelayedAnswer(t *testing.T) {
-	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	listener, err := new(net.ListenConfig).Listen(t.Context(), "tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -1,0 +1,235 @@
+package bench
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"slices"
+	"time"
+
+	"postrider"
+)
+
+// A stage is what a scenario plays on: a server, receivers, and the result
+// that it fills in.
+type stage struct {
+	o      Options
+	name   string
+	load   Load
+	server *server
+	result *Result
+	bar    *bar
+	secret string
+
+	hooks   []string // ids of the webhooks, to delete on a server that is not ours
+	closing []func()
+}
+
+// measure runs one scenario between two runs of the bare loop.
+func measure(ctx context.Context, o Options, sc scenario) (_ *Result, err error) {
+	s := &stage{
+		o: o, name: sc.name, load: sc.load.with(o), secret: string(postrider.NewSecret()),
+		result: &Result{Scenario: sc.name, about: sc.about}, bar: startBar(o, sc.name),
+	}
+	s.result.Load = s.load
+	defer s.bar.clear()
+	bare := func() error { return nil }
+	if o.BareFor > 0 && !sc.lone {
+		s.result.Bare = new(Bare)
+		bare = func() error {
+			s.bar.say("bare loop")
+			return s.result.Bare.measure(ctx, bareLoop{
+				connections: s.load.Connections, payload: s.load.Payload, tls: s.load.TLS, rate: s.load.Rate, duration: o.BareFor,
+			})
+		}
+	}
+	if err := bare(); err != nil {
+		return nil, err
+	}
+	if err := s.play(ctx, sc); err != nil {
+		return nil, err
+	}
+	if err := bare(); err != nil {
+		return nil, err
+	}
+	s.result.compare()
+	return s.result, nil
+}
+
+// play runs the scenario on a server, and takes everything down again.
+func (s *stage) play(ctx context.Context, sc scenario) (err error) {
+	ctx, cancel := context.WithTimeoutCause(ctx, s.o.Timeout, fmt.Errorf("not done within %v", s.o.Timeout))
+	defer cancel()
+	defer func() {
+		for _, closing := range slices.Backward(s.closing) {
+			closing()
+		}
+	}()
+	if s.o.URL != "" {
+		if s.server, err = attach(s.o); err != nil {
+			return err
+		}
+		defer func() {
+			// Also after an end that was asked for: nothing of ours stays behind.
+			ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), time.Minute)
+			defer cancel()
+			err = errors.Join(err, s.server.unsubscribe(ctx, s.hooks))
+		}()
+		if err := s.server.makeTenant(ctx); err != nil {
+			return fmt.Errorf("make a tenant: %w", err)
+		}
+		return sc.run(ctx, s)
+	}
+	dir, err := os.MkdirTemp(s.o.Dir, "postrider-bench-")
+	if err != nil {
+		return fmt.Errorf("make a data directory: %w", err)
+	}
+	defer func() { err = errors.Join(err, os.RemoveAll(dir)) }()
+	if s.server, err = start(ctx, s.o, dir, postrider.NewID().String()); err != nil {
+		return err
+	}
+	defer func() { s.server.kill() }() // the one that runs then
+	return sc.run(ctx, s)
+}
+
+// restart kills the server and starts it again on the same data.
+func (s *stage) restart(ctx context.Context) error {
+	s.server.kill()
+	again, err := start(ctx, s.o, s.server.dataDir, s.server.key)
+	if err != nil {
+		return err
+	}
+	s.server = again
+	return nil
+}
+
+// receive makes a receiver that lives as long as the stage.
+func (s *stage) receive(ctx context.Context, mode int32, tls bool) (*receiver, error) {
+	listener, err := listen(ctx)
+	if err != nil {
+		return nil, fmt.Errorf("listen for deliveries: %w", err)
+	}
+	r, err := startReceiver(listener, receiverOptions{secret: s.secret, mode: mode, tls: tls})
+	if err != nil {
+		return nil, errors.Join(err, listener.Close())
+	}
+	s.closing = append(s.closing, r.close)
+	return r, nil
+}
+
+// subscribe creates webhooks at the server.
+func (s *stage) subscribe(ctx context.Context, hooks ...webhook) error {
+	for i := range hooks {
+		hooks[i].Secret = s.secret
+	}
+	ids, err := s.server.subscribe(ctx, hooks)
+	s.hooks = append(s.hooks, ids...)
+	return err
+}
+
+// subscribeAll creates a number of webhooks at one receiver and waits for
+// their pings. Each subscribes to what eventOf says.
+func (s *stage) subscribeAll(ctx context.Context, r *receiver, n int, eventOf func(hook int) string) error {
+	s.bar.say("webhooks")
+	hooks := make([]webhook, n)
+	for i := range hooks {
+		hooks[i] = webhook{URL: r.hook(i), Events: []string{eventOf(i)}, InsecureSSL: s.load.TLS}
+	}
+	before := r.pings.Load()
+	if err := s.subscribe(ctx, hooks...); err != nil {
+		return err
+	}
+	return s.until(ctx, "pings", func() bool { return r.pings.Load()-before >= int64(n) })
+}
+
+// generate makes a generator that lives as long as the stage.
+func (s *stage) generate(ctx context.Context) (*generator, error) {
+	g, err := newGenerator(ctx, s.server, s.load.Connections, s.load.Payload)
+	if err != nil {
+		return nil, err
+	}
+	s.closing = append(s.closing, g.close)
+	return g, nil
+}
+
+// until waits for a condition by looking at it: what is waited for happens in
+// another process. Times are never taken from when it returns.
+func (s *stage) until(ctx context.Context, what string, done func() bool) error {
+	tick := time.NewTicker(5 * time.Millisecond)
+	defer tick.Stop()
+	for !done() {
+		if err := s.server.alive(); err != nil {
+			return err
+		}
+		select {
+		case <-ctx.Done():
+			return fmt.Errorf("waiting for %s: %w", what, context.Cause(ctx))
+		case <-tick.C:
+		}
+	}
+	return nil
+}
+
+// arrive waits until everything that was expected has arrived. When the time
+// is up first, what is missing is lost: that is a result, and no error.
+func (s *stage) arrive(ctx context.Context, b *book, expected int64) error {
+	s.bar.count("deliveries", expected, &b.unique)
+	err := s.until(ctx, "deliveries", func() bool { return b.unique.Load() >= expected })
+	if err != nil && errors.Is(ctx.Err(), context.DeadlineExceeded) {
+		return nil
+	}
+	return err
+}
+
+// quiet is how long the server is left alone after the last receipt, so that
+// what it does afterwards is counted too, and what it sends twice is seen.
+const quiet = 500 * time.Millisecond
+
+// rest lets the quiet pass.
+func rest(ctx context.Context) error {
+	timer := time.NewTimer(quiet)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+	case <-ctx.Done():
+		if !errors.Is(ctx.Err(), context.DeadlineExceeded) {
+			return context.Cause(ctx)
+		}
+	}
+	return nil // the time that was up has cost deliveries, and they are counted as lost
+}
+
+// account adds a book to the result: what was lost, and how late the rest was.
+func (s *stage) account(b *book, expected int64) {
+	r := s.result
+	r.Expected += expected
+	r.Lost += expected - b.unique.Load()
+	r.Duplicates += b.duplicates.Load()
+	r.Checked += b.checked.Load()
+	r.WrongSignatures += b.wrong.Load()
+}
+
+// A meter reads the server's processor time over a part of a scenario.
+type meter struct {
+	server *server
+	cpu    time.Duration
+	known  bool
+}
+
+func (s *stage) meter() meter {
+	cpu, ok := s.server.cpu()
+	return meter{s.server, cpu, ok}
+}
+
+// stop puts into the result what a number of deliveries has cost since the
+// meter was made, and the server's memory.
+func (m meter) stop(r *Result, deliveries int64) {
+	if cpu, ok := m.server.cpu(); ok && m.known && deliveries > 0 {
+		cost := costOf(cpu-m.cpu, deliveries)
+		r.CPU = &cost
+	}
+	if peak, ok := m.server.memory("VmHWM"); ok {
+		r.PeakRSS = &peak
+	}
+}
