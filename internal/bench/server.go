@@ -26,8 +26,8 @@ type server struct {
 	tenant  string // empty: the default one
 	pid     int    // 0: not known, nothing is told about its CPU and memory
 
-	child   *exec.Cmd // nil when it is not ours
-	ended   chan error
+	child   *exec.Cmd     // nil when it is not ours
+	ended   chan struct{} // closed when the child has ended
 	ready   time.Duration // from its start until it was ready
 	dataDir string
 }
@@ -68,7 +68,7 @@ const startWait = time.Minute
 
 // start starts a child on a data directory, and returns when it is ready.
 func start(ctx context.Context, o Options, dataDir, key string) (*server, error) {
-	s := &server{key: key, dataDir: dataDir, ended: make(chan error, 1)}
+	s := &server{key: key, dataDir: dataDir, ended: make(chan struct{})}
 	addressFile := filepath.Join(dataDir, "bench-address")
 	if err := os.Remove(addressFile); err != nil && !errors.Is(err, os.ErrNotExist) {
 		return nil, fmt.Errorf("remove the address of the last start: %w", err)
@@ -96,7 +96,10 @@ func start(ctx context.Context, o Options, dataDir, key string) (*server, error)
 		return nil, fmt.Errorf("start a server: %w", err)
 	}
 	s.pid = s.child.Process.Pid
-	go func() { s.ended <- s.child.Wait() }()
+	go func() {
+		s.child.Wait() //nolint:errcheck // its ProcessState tells how it ended
+		close(s.ended)
+	}()
 	if s.address, err = s.awaitReady(ctx, addressFile); err != nil {
 		s.kill()
 		return nil, fmt.Errorf("%w\n%s", err, s.logTail())
@@ -124,9 +127,8 @@ func (s *server) awaitReady(ctx context.Context, file string) (address string, e
 	defer tick.Stop()
 	for {
 		select {
-		case err := <-s.ended:
-			s.ended <- err // for kill
-			return "", fmt.Errorf("the server ended at its start: %w", err)
+		case <-s.ended:
+			return "", fmt.Errorf("the server ended at its start: %v", s.child.ProcessState)
 		case <-ctx.Done():
 			return "", context.Cause(ctx)
 		case <-tick.C:
@@ -155,9 +157,8 @@ func (s *server) alive() error {
 		return nil
 	}
 	select {
-	case err := <-s.ended:
-		s.ended <- err
-		return fmt.Errorf("the server ended: %w\n%s", err, s.logTail())
+	case <-s.ended:
+		return fmt.Errorf("the server ended: %v\n%s", s.child.ProcessState, s.logTail())
 	default:
 		return nil
 	}
@@ -169,7 +170,7 @@ func (s *server) kill() {
 		return
 	}
 	s.child.Process.Kill() //nolint:errcheck // it has ended already
-	_ = <-s.ended          // "signal: killed", as was meant
+	<-s.ended
 	s.child = nil
 }
 
