@@ -42,7 +42,7 @@ var rooms = map[string]room{
 	"signature":     {},
 	"cmd/postrider": {Rooms: []string{"internal/app", "internal/bench", "internal/cli", "internal/config", "internal/sink"}},
 
-	"internal/config":    {Rooms: []string{theRoot}, Modules: []string{kong, "github.com/alecthomas/kong-yaml", "gopkg.in/yaml.v3"}},
+	"internal/config":    {Rooms: []string{theRoot}, Modules: []string{kong, "go.yaml.in/yaml/v3"}},
 	"internal/publish":   {Rooms: []string{theRoot}, Modules: []string{syncGroup}},
 	"internal/registry":  {Rooms: []string{theRoot}, Modules: []string{syncGroup}},
 	"internal/sealing":   {Rooms: []string{theRoot}},

@@ -206,24 +206,30 @@ type conn struct {
 	net.Conn
 	route route
 
-	// Moments as given by clock; 0: not yet.
+	now     atomic.Pointer[exchange] // of the attempt that has the connection; nil before the first
+	expires atomic.Int64             // when the receiver said that it closes the connection, as given by clock
+	cut     atomic.Bool              // the receiver ended the connection
+}
+
+// An exchange is what a connection notes for one attempt. It belongs to the
+// attempt: the connection may serve the next one before this one has looked.
+// Its moments are as given by clock; 0: not yet.
+type exchange struct {
 	wrote    atomic.Int64 // the first byte of the request was about to be written
 	flushed  atomic.Int64 // the last byte so far was written
 	answered atomic.Int64 // the first byte of the response was read
-	expires  atomic.Int64 // the receiver said that it closes the connection by then
-
-	cut atomic.Bool // the receiver ended the connection
 }
 
 var epoch = time.Now()
 
 func clock() int64 { return int64(time.Since(epoch)) }
 
-// begin forgets the attempt before.
-func (c *conn) begin() {
-	c.wrote.Store(0)
-	c.flushed.Store(0)
-	c.answered.Store(0)
+// begin gives the connection to an attempt, anew if it had another before.
+func (c *conn) begin(x *exchange) {
+	x.wrote.Store(0)
+	x.flushed.Store(0)
+	x.answered.Store(0)
+	c.now.Store(x)
 }
 
 var errExpired = errors.New("the receiver is about to close the connection")
@@ -232,24 +238,28 @@ var errExpired = errors.New("the receiver is about to close the connection")
 // receiver's close. Nothing is on the wire then, so net/http takes another
 // connection; once something is, only the next attempt may repeat it.
 func (c *conn) Write(b []byte) (int, error) {
-	if c.wrote.Load() == 0 {
+	x := c.now.Load()
+	if x == nil {
+		return c.Conn.Write(b)
+	}
+	if x.wrote.Load() == 0 {
 		now := clock()
 		if expires := c.expires.Load(); expires != 0 && now >= expires {
 			return 0, errExpired
 		}
-		c.wrote.Store(now)
+		x.wrote.Store(now)
 	}
 	n, err := c.Conn.Write(b)
 	if n > 0 {
-		c.flushed.Store(clock())
+		x.flushed.Store(clock())
 	}
 	return n, err
 }
 
 func (c *conn) Read(b []byte) (int, error) {
 	n, err := c.Conn.Read(b)
-	if n > 0 && c.answered.Load() == 0 && c.wrote.Load() != 0 {
-		c.answered.Store(clock())
+	if x := c.now.Load(); n > 0 && x != nil && x.answered.Load() == 0 && x.wrote.Load() != 0 {
+		x.answered.Store(clock())
 	}
 	if err != nil {
 		c.cut.Store(true)

@@ -246,7 +246,7 @@ func (a *attempt) verdict(resp *http.Response) *failure {
 	switch {
 	case resp.ProtoMajor != 1:
 		return &failure{postrider.FailProtocol, "The receiver answered in " + printable(resp.Proto) + " to a request in HTTP/1.1."}
-	case a.conn.answered.Load() == 0:
+	case a.exchange.answered.Load() == 0:
 		// What answered was left over from the response before. Taken for the
 		// answer, it would settle a delivery that nobody has looked at.
 		return &failure{postrider.FailProtocol, "The receiver answered before it got the request. It sends more than one response per request, or a wrong Content-Length."}

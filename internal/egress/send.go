@@ -27,6 +27,7 @@ type attempt struct {
 	trace    httptrace.ClientTrace
 	body     bytes.Reader
 	payload  []byte
+	exchange exchange
 	dialing  atomic.Pointer[dialing] // the last one begun for this attempt, if any
 
 	// Written and read by the goroutine of Send.
@@ -120,7 +121,7 @@ func (a *attempt) request(ctx context.Context, u *url.URL, header http.Header) *
 // webhook's own headers have an Idempotency-Key; here nothing is repeated that
 // has a byte on the wire.
 func (a *attempt) rewind() (io.ReadCloser, error) {
-	if a.conn != nil && a.conn.flushed.Load() != 0 {
+	if a.exchange.flushed.Load() != 0 {
 		return nil, errMayHaveArrived
 	}
 	return io.NopCloser(bytes.NewReader(a.payload)), nil
@@ -131,7 +132,7 @@ var errMayHaveArrived = errors.New("the request may have arrived")
 func (a *attempt) gotConn(info httptrace.GotConnInfo) {
 	a.conn = info.Conn.(*conn) // as both dial functions return
 	a.reused = info.Reused
-	a.conn.begin()
+	a.conn.begin(&a.exchange)
 }
 
 // describe fills in the way that the attempt took, and its times.
@@ -150,10 +151,10 @@ func (a *attempt) describe(out *postrider.Outcome) {
 	if a.conn == nil {
 		return
 	}
-	if answered := a.conn.answered.Load(); answered != 0 {
-		from := a.conn.flushed.Load()
+	if answered := a.exchange.answered.Load(); answered != 0 {
+		from := a.exchange.flushed.Load()
 		if from == 0 || from > answered { // answered while the request was being written
-			from = a.conn.wrote.Load()
+			from = a.exchange.wrote.Load()
 		}
 		out.Timings.FirstByte = time.Duration(answered - from)
 	}

@@ -8,6 +8,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"net/http/httptest"
 	"slices"
 	"strconv"
 	"strings"
@@ -355,6 +356,47 @@ func TestSend_AnAddressThatCannotBeSentToIsSaidSo(t *testing.T) {
 	}
 }
 
+// A connection may serve the next attempt before the one that it answered has
+// looked at its answer.
+func TestSend_ManyOverFewConnectionsAllSucceed(t *testing.T) {
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusNoContent) }))
+	defer server.Close()
+	c := newClient(t, Options{Policy: loopback})
+	var senders sync.WaitGroup
+	for range 32 {
+		senders.Go(func() {
+			for range 500 {
+				if out := c.Send(t.Context(), post(server.URL)); !out.OK() || out.Timings.FirstByte <= 0 {
+					t.Errorf("got %q (%s), first byte after %v", out.Failure, out.Detail, out.Timings.FirstByte)
+					return
+				}
+			}
+		})
+	}
+	senders.Wait()
+}
+
+func TestVerdict_TheNextExchangeOfTheConnectionChangesNothing(t *testing.T) {
+	near, far := net.Pipe()
+	defer far.Close()
+	c := &conn{Conn: near}
+	defer c.Close()
+	first, second := &attempt{conn: c}, &attempt{conn: c}
+	go drain(far)
+	c.begin(&first.exchange)
+	if _, err := c.Write([]byte("y")); err != nil {
+		t.Fatal(err)
+	}
+	go say(far, "x")
+	if _, err := c.Read(make([]byte, 1)); err != nil {
+		t.Fatal(err)
+	}
+	c.begin(&second.exchange)
+	if f := first.verdict(&http.Response{StatusCode: http.StatusOK, ProtoMajor: 1}); f != nil {
+		t.Errorf("got %+v for an answered attempt whose connection went on", f)
+	}
+}
+
 // A response that was there before the request was written answers nothing,
 // whatever it says.
 func TestVerdict_AnAnswerFromBeforeTheRequestIsNone(t *testing.T) {
@@ -363,7 +405,7 @@ func TestVerdict_AnAnswerFromBeforeTheRequestIsNone(t *testing.T) {
 	c := &conn{Conn: near}
 	defer c.Close()
 	a := &attempt{conn: c}
-	c.begin()
+	c.begin(&a.exchange)
 	go say(far, "x")
 	if _, err := c.Read(make([]byte, 1)); err != nil {
 		t.Fatal(err)

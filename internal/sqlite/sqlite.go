@@ -128,7 +128,7 @@ func lockDirectory(dir string) (*os.File, error) {
 	}
 	if err := syscall.Flock(int(file.Fd()), syscall.LOCK_EX|syscall.LOCK_NB); err != nil {
 		file.Close() //nolint:errcheck // nothing was written
-		return nil, fmt.Errorf("%s is in use by another postrider process: stop it, or use another --data-dir", dir)
+		return nil, fmt.Errorf("%s is in use by another postrider process: %w", dir, err)
 	}
 	return file, nil
 }
