@@ -77,7 +77,8 @@ SELECT ` + attemptColumns + `, truncated, request_header, response_header, respo
     (SELECT payload FROM events e WHERE e.tenant_id = attempts.tenant_id AND e.id = attempts.event_id)
 FROM attempts WHERE tenant_id = ? AND id = ?`
 	lastAttemptSQL = `
-SELECT ` + attemptColumns + ` FROM attempts WHERE tenant_id = ? AND webhook_id = ? ORDER BY id DESC LIMIT 1`
+SELECT ` + attemptColumns + ` FROM attempts INDEXED BY attempts_webhook
+WHERE tenant_id = ? AND webhook_id = ? ORDER BY id DESC LIMIT 1`
 )
 
 // searchedRows bounds how much history one page reads when its filter matches
@@ -87,7 +88,7 @@ const searchedRows = 20_000
 // Attempts returns a page of a tenant's attempts, newest first, without
 // headers and bodies.
 func (s *Store) Attempts(ctx context.Context, f postrider.AttemptFilter) (page postrider.AttemptPage, err error) {
-	indexed, indexedArgs := indexedConditions(&f)
+	indexed, indexedArgs := indexedRows(&f)
 	rest, restArgs := otherConditions(&f)
 	searched := max(searchedRows, f.Limit+1)
 	args := slices.Concat(indexedArgs, []any{searched}, restArgs, []any{f.Limit + 1})
@@ -124,12 +125,12 @@ func (s *Store) Attempts(ctx context.Context, f postrider.AttemptFilter) (page p
 // it to sort again would make it read all of them first. The conditions are our
 // own text; values are parameters.
 func pageSQL(indexed, rest string) string {
-	return `SELECT ` + attemptColumns + ` FROM (SELECT ` + attemptColumns + ` FROM attempts WHERE ` + indexed +
+	return `SELECT ` + attemptColumns + ` FROM (SELECT ` + attemptColumns + ` FROM ` + indexed +
 		` ORDER BY id DESC LIMIT ?) AS attempts WHERE ` + rest + ` LIMIT ?`
 }
 
 func searchEndSQL(indexed string) string {
-	return `SELECT id FROM attempts WHERE ` + indexed + ` ORDER BY id DESC LIMIT 1 OFFSET ?`
+	return `SELECT id FROM ` + indexed + ` ORDER BY id DESC LIMIT 1 OFFSET ?`
 }
 
 // searchEnd is where the next page goes on when the search gave up; zero when
@@ -145,18 +146,23 @@ func (s *Store) searchEnd(ctx context.Context, indexed string, args []any, searc
 	return end, nil
 }
 
-// indexedConditions are those that one of the indexes answers.
-func indexedConditions(f *postrider.AttemptFilter) (string, []any) {
-	conditions, args := []string{"tenant_id = ?"}, []any{f.Tenant}
+// indexedRows is the table with the conditions that one of its indexes answers.
+// The index is named, since SQLite takes a tenant's rows for few and would read
+// all of them instead.
+func indexedRows(f *postrider.AttemptFilter) (from string, args []any) {
+	index, conditions, args := "", []string{"tenant_id = ?"}, []any{f.Tenant}
 	add := func(condition string, arg any) {
 		conditions, args = append(conditions, condition), append(args, arg)
 	}
 	switch {
 	case f.EventID != "":
+		index = " INDEXED BY attempts_event"
 		add("event_id = ?", f.EventID)
 	case !f.WebhookID.IsZero():
+		index = " INDEXED BY attempts_webhook"
 		add("webhook_id = ?", f.WebhookID[:])
 	case f.Status == postrider.AttemptFailure || f.Status == postrider.AttemptCancelled || f.Failure != "" || f.CodeClass > 2:
+		index = " INDEXED BY attempts_unsuccessful"
 		conditions = append(conditions, "status <> 'success'")
 	}
 	if !f.Before.IsZero() {
@@ -171,7 +177,7 @@ func indexedConditions(f *postrider.AttemptFilter) (string, []any) {
 		to := idAt(f.To.Add(time.Millisecond))
 		add("id < ?", to[:])
 	}
-	return strings.Join(conditions, " AND "), args
+	return "attempts" + index + " WHERE " + strings.Join(conditions, " AND "), args
 }
 
 // idAt is below every id made at or after t's millisecond.

@@ -15,9 +15,11 @@ var (
 	deleteFanout  = prepared(`DELETE FROM fanouts WHERE tenant_id = ? AND event_id = ?`)
 )
 
+// fanoutsSQL has a CROSS JOIN so that SQLite begins with the fan-outs, which are
+// few.
 const fanoutsSQL = `
 SELECT f.tenant_id, f.event_id, f.after, e.type, e.created_at, e.payload
-FROM fanouts f JOIN events e ON e.tenant_id = f.tenant_id AND e.id = f.event_id`
+FROM fanouts f CROSS JOIN events e ON e.tenant_id = f.tenant_id AND e.id = f.event_id`
 
 // Expand writes the next part of a fan-out's deliveries; done ends it. How far
 // it came is written with them, so that it goes on from there after a crash.
