@@ -20,6 +20,9 @@ type Webhook struct {
 	URL         string
 	ContentType ContentType
 	Secret      Secret // empty: deliveries are not signed
+	// Previous are the secrets before it that still sign along, the newest
+	// first; none outlives the one after it. What has expired may still be here.
+	Previous    []PreviousSecret
 	Events      []string
 	Active      bool // the partner's own switch; while off, deliveries are held
 	Description string
@@ -147,6 +150,45 @@ func NewSecret() Secret {
 	var random [24]byte
 	rand.Read(random[:]) // never returns an error since Go 1.24
 	return Secret("whsec_" + base64.StdEncoding.EncodeToString(random[:]))
+}
+
+// A PreviousSecret was rotated out, and signs beside its successor until its
+// time is over.
+type PreviousSecret struct {
+	Secret Secret
+	Until  time.Time
+}
+
+// MaxPreviousSecrets bounds the signatures in one header.
+const MaxPreviousSecrets = 10
+
+// MaxGrace is how long a secret that was rotated out may sign along.
+const MaxGrace = 7 * 24 * time.Hour
+
+// Rotate puts a new secret in the place of the present one, which signs along
+// for the grace, as do those before it for no longer than that: with a grace of
+// 0 all of them are revoked at once. The same rotation again changes nothing.
+func (w *Webhook) Rotate(secret Secret, grace time.Duration, now time.Time) {
+	var previous []PreviousSecret
+	end := now.Add(grace)
+	for _, old := range slices.Insert(slices.Clone(w.Previous), 0, PreviousSecret{w.Secret, end}) {
+		if old.Until.After(end) {
+			old.Until = end
+		}
+		if old.Secret != "" && old.Secret != secret && old.Until.After(now) && len(previous) < MaxPreviousSecrets {
+			previous = append(previous, old)
+		}
+	}
+	w.Secret, w.Previous = secret, previous
+}
+
+// PreviousUntil is when the last of the previous secrets expires; zero when
+// none signs any more.
+func (w *Webhook) PreviousUntil(now time.Time) time.Time {
+	if len(w.Previous) == 0 || !w.Previous[0].Until.After(now) {
+		return time.Time{}
+	}
+	return w.Previous[0].Until
 }
 
 // Limits of a webhook's fields.

@@ -25,6 +25,7 @@ var allRoutes = []route{
 	{"PATCH", "/v0/api_webhooks/{id}", `{"url": "https://b.example/"}`, false, 200},
 	{"POST", "/v0/api_webhooks/ping", "", false, 202},
 	{"POST", "/v0/api_webhooks/{id}/ping", "", false, 202},
+	{"POST", "/v0/api_webhooks/{id}/rotate_secret", `{}`, false, 200},
 	{"POST", "/v0/api_webhooks/{id}/pause", "", true, 200},
 	{"POST", "/v0/api_webhooks/{id}/resume", "", true, 200},
 	{"GET", "/v0/api_webhooks/logs", "", false, 200},

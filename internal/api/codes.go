@@ -48,6 +48,7 @@ func Codes() []Code {
 		{"invalid_event", 422, "An event type is dotted lower-case identifiers; a pattern is * or ends with .*."},
 		{"invalid_events", 422, "A webhook subscribes to 1 to 100 events."},
 		{"invalid_example", 422, "The example of an event type is a JSON value of at most 256 KiB."},
+		{"invalid_grace", 422, "The grace of a rotation is 0 to 604,800 seconds."},
 		{"invalid_header_name", 422, "The name is no HTTP header name."},
 		{"invalid_header_value", 422, "A header's value is visible ASCII."},
 		{"invalid_host", 422, "The URL's host is a DNS name or an IP address in canonical form."},

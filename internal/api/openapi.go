@@ -272,19 +272,20 @@ func eventSchema(t postrider.EventType) *huma.Schema {
 // deliveryHeaders are those of every delivery.
 func (a *API) deliveryHeaders() (list []*huma.Param) {
 	headers := map[string]string{
-		"X-" + a.Brand + "-Event":     "The event type.",
-		"X-" + a.Brand + "-Delivery":  "The event id: the same over retries and webhooks.",
-		"X-" + a.Brand + "-Hook-ID":   "The webhook's id.",
-		"X-" + a.Brand + "-Attempt":   "1, 2, …",
-		"X-" + a.Brand + "-Signature": "Only with a secret: sha256= and the hexadecimal HMAC-SHA256 of the exact body; the key is the secret's text.",
-		"webhook-id":                  "Only with a secret: the event id (Standard Webhooks).",
-		"webhook-timestamp":           "Only with a secret: the time of this attempt, in seconds since 1970.",
-		"webhook-signature":           "Only with a secret: v1, and the base64 HMAC-SHA256 of id, timestamp and body, joined by dots.",
+		"X-" + a.Brand + "-Event":              "The event type.",
+		"X-" + a.Brand + "-Delivery":           "The event id: the same over retries and webhooks.",
+		"X-" + a.Brand + "-Hook-ID":            "The webhook's id.",
+		"X-" + a.Brand + "-Attempt":            "1, 2, …",
+		"X-" + a.Brand + "-Signature":          "Only with a secret: sha256= and the hexadecimal HMAC-SHA256 of the exact body; the key is the secret's text.",
+		"X-" + a.Brand + "-Signature-Previous": "Only while a secret that was rotated out signs along: the same, by that secret.",
+		"webhook-id":                           "Only with a secret: the event id (Standard Webhooks).",
+		"webhook-timestamp":                    "Only with a secret: the time of this attempt, in seconds since 1970.",
+		"webhook-signature":                    "Only with a secret: v1, and the base64 HMAC-SHA256 of id, timestamp and body, joined by dots. After a rotation one such entry for each secret that still signs, the newest first, with spaces between.",
 	}
 	for _, name := range slices.Sorted(maps.Keys(headers)) {
 		list = append(list, &huma.Param{
 			Name: name, In: "header", Description: headers[name], Schema: &huma.Schema{Type: huma.TypeString},
-			Required: strings.HasPrefix(name, "X-") && !strings.HasSuffix(name, "-Signature"),
+			Required: strings.HasPrefix(name, "X-") && !strings.Contains(name, "-Signature"),
 		})
 	}
 	return list

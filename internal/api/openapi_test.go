@@ -214,7 +214,8 @@ func TestOpenAPI_ExamplesAreAccepted(t *testing.T) {
 			c := newClient(t)
 			replace := acme(t, c.world)
 			method, path, _ := strings.Cut(name, " ")
-			if path = replace.Replace(path); method == "PATCH" || strings.HasSuffix(path, "/ping") {
+			ofAcme := strings.HasPrefix(path, "/v0/api_webhooks/{id}") || strings.HasSuffix(path, "/ping")
+			if path = replace.Replace(path); ofAcme {
 				path += "?tenant=acme"
 			}
 			if a := c.do("operator", method, path, string(example), "Content-Type", mediaType); a.Code >= 300 && a.Code != 409 {

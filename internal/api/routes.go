@@ -56,6 +56,13 @@ func (a *API) routes() {
 		summary: "Ping one webhook", text: "Refused while the webhook does not send.",
 	}, a.pingWebhook)
 	register(a, operation{
+		method: "POST", path: "/v0/api_webhooks/{id}/rotate_secret", id: "rotateSecret", group: webhooksGroup, status: 200,
+		summary: "Rotate the secret",
+		text: "During the grace deliveries carry the signatures of both secrets: webhook-signature lists them, the " +
+			"newest first, and the hexadecimal one of the old secret stands in a header of its own. So a receiver can " +
+			"change its secret at any moment of it. A grace of 0 revokes every old secret at once.",
+	}, a.rotateSecret)
+	register(a, operation{
 		method: "POST", path: "/v0/api_webhooks/{id}/pause", id: "pauseWebhook",
 		group: webhooksGroup, access: operatorOnly, status: 200,
 		summary: "Pause a webhook",

@@ -31,6 +31,7 @@ type Webhook struct {
 	RateLimit      *float64          `json:"rate_limit" doc:"How many attempts start in a second at most; null means no limit." example:"50"`
 	Ordered        bool              `json:"ordered" doc:"Whether deliveries go out one at a time, in the order in which events were accepted: the next one only once the one before has succeeded or ended." example:"false"`
 	HasSecret      bool              `json:"has_secret" doc:"Whether deliveries are signed."`
+	PreviousUntil  *instant          `json:"previous_secret_expires_at" nullable:"true" doc:"Until when a secret that was rotated out signs along; null when none does."`
 	Status         string            `json:"status" enum:"active,inactive,disabled,paused" doc:"inactive: switched off by its partner. disabled: switched off by the system, see disabled_reason. paused: held back by the operator. While it is not active, deliveries are held."`
 	DisabledReason *string           `json:"disabled_reason" doc:"Why the system disabled it; null while it is not."`
 	FailingSince   *instant          `json:"failing_since" nullable:"true" doc:"Since when every attempt has failed; null when the last one succeeded."`
@@ -138,7 +139,7 @@ type webhookPatch struct {
 	Events         optional[[]string]                    `json:"events" required:"false" nullable:"false" minItems:"1" maxItems:"100" doc:"Replaces the whole list." example:"[\"room_status.*\"]"`
 	ContentType    optional[string]                      `json:"content_type" required:"false" nullable:"false" enum:"application/json,application/x-www-form-urlencoded"`
 	Active         optional[bool]                        `json:"active" required:"false" nullable:"false" doc:"While false, deliveries are held. true also enables a webhook that the system disabled."`
-	Secret         optional[string]                      `json:"secret" required:"false" minLength:"8" maxLength:"256" doc:"null removes it: deliveries are no longer signed."`
+	Secret         optional[string]                      `json:"secret" required:"false" minLength:"8" maxLength:"256" doc:"Replaces the secret at once; rotate_secret lets the old one sign along for a while. null removes it: deliveries are no longer signed."`
 	Description    optional[string]                      `json:"description" required:"false" maxLength:"1000" doc:"null empties it."`
 	Headers        optional[map[string]optional[string]] `json:"headers" required:"false" doc:"Merged by name: a value sets a header, null removes it, those not named stay. null for the whole field removes all. A value [redacted] is refused, so that what was read cannot overwrite a credential with its mask." example:"{\"X-Env\": \"production\"}"`
 	InsecureSSL    optional[bool]                        `json:"insecure_ssl" required:"false" doc:"null is false."`
@@ -185,7 +186,7 @@ func (p *webhookPatch) change() (func(*postrider.Webhook), error) {
 			w.ContentType = postrider.ContentType(p.ContentType.Value)
 		}
 		if p.Secret.Set {
-			w.Secret = secret
+			w.Secret, w.Previous = secret, nil
 		}
 		if p.TimeoutSeconds.Set {
 			w.Timeout = timeout
@@ -318,7 +319,7 @@ func showWebhook(w *postrider.Webhook, last map[postrider.ID]postrider.Attempt) 
 		ID: w.ID, Tenant: w.Tenant, URL: w.URL, ContentType: string(w.ContentType), Events: w.Events, Active: w.Active,
 		Description: w.Description, Headers: maskHeaders(w.Headers), InsecureSSL: w.InsecureSSL,
 		MaxInFlight: orNull(w.MaxInFlight), RateLimit: orNull(w.RateLimit), Ordered: w.Ordered,
-		HasSecret: w.Secret != "", Status: string(w.Status()), FailingSince: instantOrNull(w.Failing.Since),
+		HasSecret: w.Secret != "", PreviousUntil: instantOrNull(w.PreviousUntil(time.Now())), Status: string(w.Status()), FailingSince: instantOrNull(w.Failing.Since),
 		CreatedAt: instant(w.CreatedAt), UpdatedAt: instant(w.UpdatedAt),
 	}
 	if w.Timeout != 0 {

@@ -30,7 +30,8 @@ func TestWebhook_IsShownFlatAndWithoutItsSecret(t *testing.T) {
 		"timeout_seconds": 2.5, "retry_schedule": []any{0.0, 1.5, 3600.0}, "has_secret": true,
 		"max_in_flight": 4.0, "rate_limit": 0.5, "ordered": true,
 		"status": "inactive", "disabled_reason": nil, "failing_since": nil, "last_attempt": nil,
-		"created_at": "2026-03-14T15:09:26.535Z", "updated_at": "2026-03-14T15:09:26.535Z",
+		"previous_secret_expires_at": nil,
+		"created_at":                 "2026-03-14T15:09:26.535Z", "updated_at": "2026-03-14T15:09:26.535Z",
 	}
 	if diff := cmp.Diff(want, shown); diff != "" {
 		t.Error(diff)
@@ -138,7 +139,8 @@ func TestPatch_AbsentKeepsAndNullClears(t *testing.T) {
 		URL: "https://a.example/", ContentType: postrider.Form, Secret: "long enough", Events: []string{"a.b"}, Active: true,
 		Description: "d", Headers: map[string]string{"X-A": "1", "X-Key": "canary"}, InsecureSSL: true,
 		Timeout: 5 * time.Second, RetrySchedule: []time.Duration{time.Second}, MaxInFlight: 3, RateLimit: 7, Ordered: true,
-		Paused: true,
+		Previous: []postrider.PreviousSecret{{Secret: "canary", Until: epoch}},
+		Paused:   true,
 	}
 	for name, row := range map[string]struct {
 		patch  string
@@ -149,8 +151,8 @@ func TestPatch_AbsentKeepsAndNullClears(t *testing.T) {
 		"events":       {`{"events": ["c"]}`, func(w *postrider.Webhook) { w.Events = []string{"c"} }},
 		"type":         {`{"content_type": "application/json"}`, func(w *postrider.Webhook) { w.ContentType = postrider.JSON }},
 		"off":          {`{"active": false}`, func(w *postrider.Webhook) { w.Active = false }},
-		"secret":       {`{"secret": "another one"}`, func(w *postrider.Webhook) { w.Secret = "another one" }},
-		"no secret":    {`{"secret": null}`, func(w *postrider.Webhook) { w.Secret = "" }},
+		"secret":       {`{"secret": "another one"}`, func(w *postrider.Webhook) { w.Secret, w.Previous = "another one", nil }},
+		"no secret":    {`{"secret": null}`, func(w *postrider.Webhook) { w.Secret, w.Previous = "", nil }},
 		"description":  {`{"description": null}`, func(w *postrider.Webhook) { w.Description = "" }},
 		"insecure":     {`{"insecure_ssl": null}`, func(w *postrider.Webhook) { w.InsecureSSL = false }},
 		"timeout":      {`{"timeout_seconds": 7}`, func(w *postrider.Webhook) { w.Timeout = 7 * time.Second }},

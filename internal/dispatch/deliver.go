@@ -105,7 +105,7 @@ func unsent(
 
 // headerNames are spelled once; those of a brand follow its name.
 type headerNames struct {
-	userAgent, event, delivery, hookID, attempt, signature string
+	userAgent, event, delivery, hookID, attempt, signature, previous string
 }
 
 func newHeaderNames(brand, version string) headerNames {
@@ -113,6 +113,7 @@ func newHeaderNames(brand, version string) headerNames {
 		userAgent: brand + "-Hookshot/" + version,
 		event:     "X-" + brand + "-Event", delivery: "X-" + brand + "-Delivery", hookID: "X-" + brand + "-Hook-ID",
 		attempt: "X-" + brand + "-Attempt", signature: "X-" + brand + "-Signature",
+		previous: "X-" + brand + "-Signature-Previous",
 	}
 }
 
@@ -122,8 +123,16 @@ type outbound struct {
 	webhook   *postrider.Webhook
 	timeout   time.Duration
 	signer    *signature.Signer // nil without a secret
+	previous  []previousSigner  // newest first, which expires last
 	fixed     [][2]string       // headers that are the same in every request
 	sensitive []string          // names of headers that are masked in the log
+}
+
+// A previousSigner signs with a secret that was rotated out, until it expires.
+type previousSigner struct {
+	*signature.Signer
+
+	until time.Time
 }
 
 func (d *Dispatcher) newOutbound(w *postrider.Webhook) *outbound {
@@ -133,6 +142,9 @@ func (d *Dispatcher) newOutbound(w *postrider.Webhook) *outbound {
 	}
 	if w.Secret != "" {
 		out.signer = signature.NewSigner(string(w.Secret))
+		for _, old := range w.Previous {
+			out.previous = append(out.previous, previousSigner{signature.NewSigner(string(old.Secret)), old.Until})
+		}
 	}
 	out.fixed = [][2]string{
 		{"Content-Type", string(w.ContentType)}, {"User-Agent", d.headers.userAgent}, {d.headers.hookID, w.ID.String()},
@@ -147,9 +159,10 @@ func (d *Dispatcher) newOutbound(w *postrider.Webhook) *outbound {
 }
 
 // header makes the headers of one attempt. Both signatures cover the body's
-// exact bytes.
+// exact bytes. Whether an old secret still signs is asked for each attempt: the
+// outbound lives as long as the webhook stays as it is.
 func (out *outbound) header(eventType, eventID string, attempt int, at time.Time, body []byte) http.Header {
-	n := len(out.fixed) + 7
+	n := len(out.fixed) + 7 + min(1, len(out.previous))
 	h, values := make(http.Header, n), make([]string, 0, n)
 	set := func(name, value string) {
 		values = append(values, value)
@@ -166,7 +179,18 @@ func (out *outbound) header(eventType, eventID string, attempt int, at time.Time
 		set(out.names.signature, string(out.signer.AppendHex(buffer[:0], body)))
 		set(signature.HeaderID, eventID)
 		set(signature.HeaderTimestamp, strconv.FormatInt(at.Unix(), 10))
-		set(signature.HeaderSignature, string(out.signer.AppendStandard(buffer[:0], eventID, at, body)))
+		standard := out.signer.AppendStandard(buffer[:0], eventID, at, body)
+		for i := range out.previous {
+			old := &out.previous[i]
+			if !at.Before(old.until) {
+				break
+			}
+			if i == 0 {
+				set(out.names.previous, string(old.AppendHex(nil, body)))
+			}
+			standard = old.AppendStandard(append(standard, ' '), eventID, at, body)
+		}
+		set(signature.HeaderSignature, string(standard))
 	}
 	return h
 }

@@ -74,6 +74,9 @@ func (r *Registry) UpdateWebhook(
 	w := before
 	w.Events, w.Headers, w.RetrySchedule = slices.Clone(w.Events), maps.Clone(w.Headers), slices.Clone(w.RetrySchedule)
 	change(&w)
+	if w.Secret != before.Secret && slices.Equal(w.Previous, before.Previous) {
+		w.Previous = nil // replaced and not rotated: what was before is not to be trusted
+	}
 	w.ID, w.Tenant, w.CreatedAt, w.UpdatedAt = before.ID, before.Tenant, before.CreatedAt, now()
 	if w.URL != before.URL || before.Disabled != nil && w.Disabled == nil {
 		w.Failing = postrider.Failing{} // another receiver, or another chance
@@ -132,7 +135,7 @@ func (r *Registry) DeleteWebhook(ctx context.Context, tenant string, id postride
 		return err
 	}
 	w.DeletedAt = now()
-	w.Secret, w.Headers = "", nil
+	w.Secret, w.Previous, w.Headers = "", nil, nil
 	if err := r.put(ctx, &w); err != nil {
 		return fmt.Errorf("delete a webhook: %w", err)
 	}

@@ -30,8 +30,33 @@ FROM webhooks WHERE deleted_at IS NULL OR EXISTS (SELECT 1 FROM queue WHERE queu
 
 // sealedPart is what of a webhook is encrypted.
 type sealedPart struct {
-	Secret  string            `json:"secret,omitempty"`
-	Headers map[string]string `json:"headers,omitempty"`
+	Secret   string            `json:"secret,omitempty"`
+	Previous []sealedSecret    `json:"previous,omitempty"`
+	Headers  map[string]string `json:"headers,omitempty"`
+}
+
+type sealedSecret struct {
+	Secret string `json:"secret"`
+	Until  int64  `json:"until"`
+}
+
+// sealedPartOf is nil for a webhook that has nothing to hide.
+func sealedPartOf(w *postrider.Webhook) *sealedPart {
+	if w.Secret == "" && len(w.Previous) == 0 && len(w.Headers) == 0 {
+		return nil
+	}
+	part := &sealedPart{Secret: string(w.Secret), Headers: w.Headers}
+	for _, old := range w.Previous {
+		part.Previous = append(part.Previous, sealedSecret{string(old.Secret), micros(old.Until)})
+	}
+	return part
+}
+
+func (p *sealedPart) into(w *postrider.Webhook) {
+	w.Secret, w.Headers = postrider.Secret(p.Secret), p.Headers
+	for _, old := range p.Previous {
+		w.Previous = append(w.Previous, postrider.PreviousSecret{Secret: postrider.Secret(old.Secret), Until: fromMicros(old.Until)})
+	}
 }
 
 // PutWebhook writes a webhook, new or changed.
@@ -52,8 +77,8 @@ func (s *Store) webhookRow(w *postrider.Webhook) ([]any, error) {
 		return nil, fmt.Errorf("encode the webhook's events: %w", err)
 	}
 	var sealed, schedule any
-	if w.Secret != "" || len(w.Headers) > 0 {
-		plain, err := json.Marshal(sealedPart{Secret: string(w.Secret), Headers: w.Headers})
+	if part := sealedPartOf(w); part != nil {
+		plain, err := json.Marshal(part)
 		if err != nil {
 			return nil, fmt.Errorf("encode the webhook's secrets: %w", err)
 		}
@@ -127,7 +152,7 @@ func (s *Store) scanWebhook(rows *sql.Rows) (w postrider.Webhook, err error) {
 		if err := json.Unmarshal(plain, &part); err != nil {
 			return w, fmt.Errorf("decode its secrets: %w", err)
 		}
-		w.Secret, w.Headers = postrider.Secret(part.Secret), part.Headers
+		part.into(&w)
 	}
 	if schedule.Valid {
 		var waits []int64

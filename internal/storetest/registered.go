@@ -84,7 +84,7 @@ var registeredTests = []test{
 		w.Secret, w.Headers = postrider.Secret(canaries[0]), map[string]string{canaries[2]: canaries[1]}
 		w.Description = "this is to be found"
 		s.must(s.PutWebhook(s.ctx(), w))
-		w.Secret = postrider.Secret(canaries[3])
+		w.Rotate(postrider.Secret(canaries[3]), time.Hour, now())
 		s.must(s.PutWebhook(s.ctx(), w))
 		for _, opened := range []bool{true, false} {
 			if !opened {
@@ -176,7 +176,8 @@ func (s *stage) wantCatalogue(want ...postrider.EventType) {
 func fullWebhook() postrider.Webhook {
 	w := postrider.Webhook{
 		ID: postrider.NewID(), Tenant: "partner", URL: "https://a.test:8443/hook?x=1&y=é", ContentType: postrider.JSON,
-		Secret: `8 to 256 "printable" characters, <é>`, Events: []string{"room_status.*", "stay.ended"}, Active: true,
+		Secret:   `8 to 256 "printable" characters, <é>`,
+		Previous: []postrider.PreviousSecret{{Secret: "before", Until: now().Add(time.Hour)}, {Secret: "long before", Until: now()}}, Events: []string{"room_status.*", "stay.ended"}, Active: true,
 		Description: "Für Zimmer 7: 'quoted', 日本", Headers: map[string]string{"X-lower-CASE": "a\tb", "authorization": "Bearer x"},
 		InsecureSSL: true, Timeout: 1500 * time.Millisecond, RetrySchedule: []time.Duration{0, time.Second, 168 * time.Hour},
 		Disabled:  &postrider.Disabled{At: now().Add(-time.Minute), Code: "gone", Reason: "It said \"410\"."},
