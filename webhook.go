@@ -5,6 +5,7 @@ import (
 	"encoding/base64"
 	"fmt"
 	"log/slog"
+	"maps"
 	"net/url"
 	"slices"
 	"strings"
@@ -276,7 +277,8 @@ func checkHeaders(headers map[string]string) error {
 	var faults Faults
 	seen := map[string]bool{}
 	size := 0
-	for name, value := range headers {
+	for _, name := range slices.Sorted(maps.Keys(headers)) { // the same faults each time
+		value := headers[name]
 		size += len(name) + len(value)
 		lower := strings.ToLower(name)
 		field := "headers." + name

@@ -64,15 +64,20 @@ type Server struct {
 	log     *lockedBuffer
 }
 
-// Start starts a server on a data directory and waits until it is ready. It is
-// killed when the test ends.
+// Start starts a server on a data directory and waits until it is ready. It may
+// send to loopback, and is killed when the test ends.
 func Start(t testing.TB, dir string, flags ...string) *Server {
+	t.Helper()
+	return StartGuarded(t, dir, append([]string{"--allow-cidrs", "127.0.0.0/8"}, flags...)...)
+}
+
+// StartGuarded is Start for a server that sends to public addresses only.
+func StartGuarded(t testing.TB, dir string, flags ...string) *Server {
 	t.Helper()
 	s := &Server{Dir: dir, Key: AdminKey, t: t, ended: make(chan error, 1), log: &lockedBuffer{}}
 	address := filepath.Join(t.TempDir(), "address")
 	args := append([]string{
-		"serve", "--listen", "127.0.0.1:0", "--data-dir", dir, "--admin-key", AdminKey,
-		"--allow-cidrs", "127.0.0.0/8", "--address-file", address,
+		"serve", "--listen", "127.0.0.1:0", "--data-dir", dir, "--admin-key", AdminKey, "--address-file", address,
 	}, flags...)
 	s.process = exec.Command(Binary(t), args...)
 	s.process.Stdout, s.process.Stderr = s.log, s.log

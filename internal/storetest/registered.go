@@ -176,8 +176,8 @@ func (s *stage) wantCatalogue(want ...postrider.EventType) {
 func fullWebhook() postrider.Webhook {
 	w := postrider.Webhook{
 		ID: postrider.NewID(), Tenant: "partner", URL: "https://a.test:8443/hook?x=1&y=é", ContentType: postrider.JSON,
-		Secret:   `8 to 256 "printable" characters, <é>`,
-		Previous: []postrider.PreviousSecret{{Secret: "before", Until: now().Add(time.Hour)}, {Secret: "long before", Until: now()}}, Events: []string{"room_status.*", "stay.ended"}, Active: true,
+		Secret: `8 to 256 "printable" characters, <é>`, Events: []string{"room_status.*", "stay.ended"}, Active: true,
+		Previous:    []postrider.PreviousSecret{{Secret: "before", Until: now().Add(time.Hour)}, {Secret: "long before", Until: now()}},
 		Description: "Für Zimmer 7: 'quoted', 日本", Headers: map[string]string{"X-lower-CASE": "a\tb", "authorization": "Bearer x"},
 		InsecureSSL: true, Timeout: 1500 * time.Millisecond, RetrySchedule: []time.Duration{0, time.Second, 168 * time.Hour},
 		Disabled:  &postrider.Disabled{At: now().Add(-time.Minute), Code: "gone", Reason: "It said \"410\"."},
