@@ -101,7 +101,7 @@ const readers = 4
 // commit wait for the disk: that is the promise of a 202.
 func dsn(path, extra string) string {
 	return "file:" + path + "?_pragma=journal_mode(wal)&_pragma=synchronous(full)&_pragma=busy_timeout(5000)" +
-		"&_pragma=cache_size(-32768)&_pragma=wal_autocheckpoint(4000)&_pragma=journal_size_limit(67108864)" +
+		"&_pragma=cache_size(-32768)&_pragma=wal_autocheckpoint(4000)" +
 		"&_pragma=temp_store(memory)&" + extra
 }
 
@@ -133,13 +133,15 @@ func lockDirectory(dir string) (*os.File, error) {
 	return file, nil
 }
 
-// Close waits for the writes under way and closes the database.
+// Close waits for the writes under way and closes the database. The writer's
+// connection is the last to be closed, since that one may write what is in the
+// log into the database: a data directory that was closed holds it in one file.
 func (s *Store) Close() error {
 	var errs []error
-	errs = append(errs, s.writer.close())
 	if s.read != nil {
 		errs = append(errs, s.read.Close())
 	}
+	errs = append(errs, s.writer.close())
 	if s.lock != nil {
 		errs = append(errs, s.lock.Close())
 	}

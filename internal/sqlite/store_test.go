@@ -12,6 +12,7 @@ import (
 
 	"go.uber.org/goleak"
 
+	"postrider"
 	"postrider/internal/sealing"
 	"postrider/internal/sqlite"
 	"postrider/internal/storetest"
@@ -136,6 +137,23 @@ func TestClose_AWriteAfterwardsIsAnError(t *testing.T) {
 	}
 	if err := store.Release(t.Context(), nil); err == nil {
 		t.Error("got a write accepted by a closed store")
+	}
+}
+
+func TestClose_LeavesTheDatabaseInOneFile(t *testing.T) {
+	dir := t.TempDir()
+	store := open(t, dir)
+	if err := store.CreateTenant(t.Context(), postrider.Tenant{Name: "partner"}); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := store.Tenants(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if err := store.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if left, err := filepath.Glob(filepath.Join(dir, sqlite.FileName+"*")); err != nil || len(left) != 1 {
+		t.Errorf("got files %q, %v, want the database alone", left, err)
 	}
 }
 

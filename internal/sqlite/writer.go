@@ -83,7 +83,7 @@ func (w *writer) prepare(ctx context.Context) (err error) {
 		return fmt.Errorf("open the writing connection: %w", err)
 	}
 	for _, sql := range writeSQL {
-		prepared, err := w.conn.PrepareContext(ctx, sql) //nolint:sqlclosecheck // closed with the connection
+		prepared, err := w.conn.PrepareContext(ctx, sql) //nolint:sqlclosecheck // closed by close
 		if err != nil {
 			return fmt.Errorf("prepare %q: %w", sql, err)
 		}
@@ -108,6 +108,9 @@ func (w *writer) close() error {
 		<-w.done
 	}
 	var errs []error
+	for _, prepared := range w.statements { // database/sql leaves those of a Conn open
+		errs = append(errs, prepared.Close())
+	}
 	if w.conn != nil {
 		errs = append(errs, w.conn.Close())
 	}
