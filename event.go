@@ -44,6 +44,15 @@ type Publication struct {
 	OccurredAt time.Time
 }
 
+// A Trial is what publishing an event would come to.
+type Trial struct {
+	Deliveries int // how many webhooks would get it, at once or when they send again
+	// Webhooks are those of the tenants that the event names, the ones that
+	// subscribe to it first. They are shared: read only.
+	Webhooks  []*Webhook
+	Truncated bool // there are more webhooks than were asked for
+}
+
 // An EventType is an entry of the catalogue that partners read.
 type EventType struct {
 	Name        string

@@ -92,13 +92,17 @@ func (w *Webhook) Status() WebhookStatus {
 }
 
 // Subscribes reports whether the webhook's events take an event type.
-func (w *Webhook) Subscribes(eventType string) bool {
+func (w *Webhook) Subscribes(eventType string) bool { return w.Subscription(eventType) != "" }
+
+// Subscription is the first of the webhook's events that takes an event type;
+// empty: none does.
+func (w *Webhook) Subscription(eventType string) string {
 	for _, pattern := range w.Events {
 		if MatchEvent(pattern, eventType) {
-			return true
+			return pattern
 		}
 	}
-	return false
+	return ""
 }
 
 // ContentType is how the payload travels.

@@ -39,6 +39,7 @@ var allRoutes = []route{
 	{"DELETE", "/v0/api_webhooks/events/{event}", "", true, 204},
 	{"POST", "/v0/events", `{"event": "a", "payload": 1}`, true, 202},
 	{"POST", "/v0/events/batch", `[{"event": "a", "payload": 1}]`, true, 202},
+	{"POST", "/v0/events/match", `{"event": "a"}`, true, 200},
 	{"GET", "/v0/events/{event_id}", "", false, 200},
 	{"POST", "/v0/tenants", `{"name": "initech"}`, true, 201},
 	{"GET", "/v0/tenants", "", true, 200},

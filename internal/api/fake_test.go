@@ -29,6 +29,7 @@ type world struct {
 	events    []postrider.Event
 	attempts  []postrider.Attempt
 	published [][]postrider.Publication
+	tried     []postrider.Publication
 	idemKeys  []*postrider.IdempotencyKey
 	pings     [][]byte
 	filters   []postrider.AttemptFilter
@@ -264,6 +265,18 @@ func (w *world) PingWebhook(_ context.Context, tenant string, id postrider.ID, p
 func (w *world) Redeliver(ctx context.Context, tenant string, id postrider.ID) (postrider.Redelivery, error) {
 	t, err := w.Attempt(ctx, tenant, id)
 	return postrider.Redelivery{EventID: t.EventID, WebhookID: t.WebhookID}, err
+}
+
+func (w *world) TryMatch(p postrider.Publication, limit int) (trial postrider.Trial, err error) {
+	w.tried = append(w.tried, p)
+	for i := range w.webhooks {
+		if hook := &w.webhooks[i]; hook.Tenant == cmp.Or(p.Tenant, postrider.DefaultTenant) {
+			trial.Webhooks = append(trial.Webhooks, hook)
+		}
+	}
+	trial.Deliveries = len(trial.Webhooks)
+	trial.Webhooks, trial.Truncated = cut(trial.Webhooks, limit)
+	return trial, w.fail
 }
 
 func (w *world) Attempts(_ context.Context, filter postrider.AttemptFilter) (page postrider.AttemptPage, err error) {

@@ -54,7 +54,7 @@ func (a *API) publishEvent(o operation) http.HandlerFunc {
 			return
 		}
 		var one [1]postrider.Publication
-		if one[0], err = decodePublication(body); err != nil {
+		if one[0], err = decodePublication(body, isPublished); err != nil {
 			a.fail(w, r, err)
 			return
 		}
@@ -178,13 +178,14 @@ func (p *publicationReader) free() {
 	publicationReaders.Put(p)
 }
 
-func decodePublication(body []byte) (postrider.Publication, error) {
+// decodePublication reads one event with at least the members that it needs.
+func decodePublication(body []byte, needs int) (postrider.Publication, error) {
 	if err := checkBody(body); err != nil {
 		return postrider.Publication{}, err
 	}
 	p := newPublicationReader(body)
 	defer p.free()
-	read, err := p.publication("")
+	read, err := p.publication("", needs)
 	if err != nil {
 		return read, err
 	}
@@ -227,7 +228,7 @@ func decodeArray(body []byte) ([]postrider.Publication, error) {
 		if len(batch) == batchSize {
 			return nil, errBatchSize
 		}
-		read, err := p.publication(index(len(batch)))
+		read, err := p.publication(index(len(batch)), isPublished)
 		if err != nil {
 			return nil, err
 		}
@@ -252,7 +253,7 @@ func decodeLines(body []byte) ([]postrider.Publication, error) {
 		}
 		p.reset(line)
 		prefix := index(len(batch))
-		read, err := p.publication(prefix)
+		read, err := p.publication(prefix, isPublished)
 		if err == nil {
 			err = at(prefix, checkEnd(line, &p.decoder))
 		}
@@ -315,8 +316,11 @@ const (
 	hasOccurredAt
 )
 
+// isPublished are the members that nothing is published without.
+const isPublished = hasEvent | hasPayload
+
 // publication reads the next value. The prefix is the path of it.
-func (p *publicationReader) publication(prefix string) (read postrider.Publication, err error) {
+func (p *publicationReader) publication(prefix string, needs int) (read postrider.Publication, err error) {
 	if p.decoder.PeekKind() != '{' {
 		if _, err := p.decoder.ReadValue(); err != nil {
 			return read, p.fault(prefix, err)
@@ -341,11 +345,10 @@ func (p *publicationReader) publication(prefix string) (read postrider.Publicati
 		return read, p.fault(prefix, err)
 	}
 	var faults postrider.Faults
-	if seen&hasEvent == 0 {
-		faults.Add(required(joinPath(prefix, "event")))
-	}
-	if seen&hasPayload == 0 {
-		faults.Add(required(joinPath(prefix, "payload")))
+	for _, bit := range []int{hasEvent, hasPayload} {
+		if needs&^seen&bit != 0 {
+			faults.Add(required(joinPath(prefix, memberName(bit))))
+		}
 	}
 	return read, faults.Err()
 }

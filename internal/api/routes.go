@@ -122,6 +122,13 @@ func (a *API) routes() {
 
 	a.registerPublish()
 	register(a, operation{
+		method: "POST", path: "/v0/events/match", id: "matchEvent", group: eventsGroup, access: operatorOnly, status: 200,
+		limit:   a.PayloadLimit + envelopeAllowance,
+		summary: "Try an event",
+		text: "Takes what POST /v0/events takes, with or without a payload, and tells for each webhook whether it would " +
+			"get the event and why. What would be refused is refused with the same problem. Nothing is published or stored.",
+	}, a.matchEvent)
+	register(a, operation{
 		method: "GET", path: "/v0/events/{id}", id: "getEvent", group: eventsGroup, status: 200,
 		summary: "Get an event", text: "With its payload, byte by byte, and where each delivery stands.",
 	}, a.getEvent)

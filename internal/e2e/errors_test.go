@@ -154,6 +154,8 @@ var refusals = []refusal{
 	{request: hook, body: `{"url": "https://partner.example:25/"}`, status: 422, code: "port_not_allowed", fields: "url"},
 	{request: hook, body: `{"url": null}`, status: 422, code: "required", fields: "url"},
 	{request: events, body: eventWith(`"event": "ping"`), status: 422, code: "reserved_event", fields: "event"},
+	{request: "POST /v0/events/match", body: `{"event": "ping"}`, status: 422, code: "reserved_event", fields: "event"},
+	{request: "POST /v0/events/match", body: `{"event": "a.b", "tenant": "nobody"}`, status: 422, code: "unknown_tenant", fields: "tenant"},
 	{request: events, body: eventWith(`"event": "webhook.disabled"`), status: 422, code: "reserved_event", fields: "event"},
 	{request: hook, body: `{"headers": {"webhook-id": "1"}}`, status: 422, code: "reserved_header", fields: "headers.webhook-id"},
 	{request: batch, body: `[` + strings.Repeat(`{"event": "a.b", "payload": 1},`, 1000) + `{"event": "a.b", "payload": 1}]`, status: 422, code: "too_many_events"},
@@ -167,6 +169,7 @@ var refusals = []refusal{
 
 // strictRefusals are those of a server with --strict-catalogue and --https-only.
 var strictRefusals = []refusal{
+	{request: "POST /v0/events/match", body: `{"event": "a.b"}`, status: 422, code: "unknown_event", fields: "event"},
 	{request: events, body: eventWith(`"event": "a.b"`), status: 422, code: "unknown_event", fields: "event"},
 	{request: hooks, body: `{"url": "https://partner.example/", "events": ["a.*"]}`, status: 422, code: "unknown_event", fields: "events[0]"},
 	{request: hooks, body: `{"url": "http://partner.example/", "events": ["*"]}`, status: 422, code: "https_required", fields: "url"},

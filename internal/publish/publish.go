@@ -7,6 +7,7 @@
 package publish
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"fmt"
@@ -17,13 +18,19 @@ import (
 	"postrider"
 )
 
-// Webhooks are what events are matched with.
+// Webhooks are where events go.
 type Webhooks interface {
-	Match(tenant, eventType string) []*postrider.Webhook
-	MatchAll(eventType string) map[string][]*postrider.Webhook
 	ActiveWebhooks(tenant string) []*postrider.Webhook
 	Webhook(tenant string, id postrider.ID) (postrider.Webhook, error)
+	Matches
 	Checks
+}
+
+// Matches find the webhooks that events go to.
+type Matches interface {
+	Match(tenant, eventType string) []*postrider.Webhook
+	MatchAll(eventType string) map[string][]*postrider.Webhook
+	TryMatch(tenant, eventType string, limit int) postrider.Trial
 }
 
 // Checks judge the names in a publication.
@@ -168,6 +175,18 @@ func (p *Publisher) commit(
 		return nil, fmt.Errorf("commit events: %w", err)
 	}
 	return receipts, nil
+}
+
+// TryMatch tells where an event would go, or why it would be refused, and
+// publishes nothing. The payload may be left out.
+func (p *Publisher) TryMatch(publication postrider.Publication, limit int) (postrider.Trial, error) {
+	if publication.Payload == nil {
+		publication.Payload = []byte("null")
+	}
+	if err := p.check([]postrider.Publication{publication}); err != nil {
+		return postrider.Trial{}, err
+	}
+	return p.o.Webhooks.TryMatch(cmp.Or(publication.Tenant, postrider.DefaultTenant), publication.Event, limit), nil
 }
 
 // Redeliver sends the delivery of an attempt again, to the webhook as it is

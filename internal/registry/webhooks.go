@@ -298,6 +298,43 @@ func (r *Registry) MatchAll(eventType string) map[string][]*postrider.Webhook {
 	return all
 }
 
+// TryMatch looks at up to limit webhooks of a tenant, or of every one, newest
+// first and those before the others that subscribe to an event type.
+func (r *Registry) TryMatch(tenantName, eventType string, limit int) (trial postrider.Trial) {
+	r.mu.RLock()
+	defer r.mu.RUnlock()
+	names := []string{tenantName}
+	if tenantName == postrider.EveryTenant {
+		names = slices.Sorted(maps.Keys(r.tenants))
+	}
+	var others []*postrider.Webhook
+	add := func(list *[]*postrider.Webhook, w *postrider.Webhook) {
+		if len(*list) == limit {
+			trial.Truncated = true
+			return
+		}
+		*list = append(*list, w)
+	}
+	for _, name := range names {
+		t, found := r.tenants[name]
+		if !found {
+			continue
+		}
+		for _, w := range slices.Backward(t.webhooks) {
+			if w.Subscribes(eventType) {
+				trial.Deliveries++
+				add(&trial.Webhooks, w)
+			} else {
+				add(&others, w)
+			}
+		}
+	}
+	room := min(len(others), limit-len(trial.Webhooks))
+	trial.Webhooks = append(trial.Webhooks, others[:room]...)
+	trial.Truncated = trial.Truncated || room < len(others)
+	return trial
+}
+
 func compareIDs(a, b postrider.ID) int { return bytes.Compare(a[:], b[:]) }
 
 // below reports whether a row belongs to a page that starts below the id
