@@ -1,6 +1,7 @@
-// Package receivertest starts the receivers of docs/receivers, those that
-// partners are told to copy, so that tests send to them and see what they took.
-// Each runs as a process of its own, on a free port of 127.0.0.1, until its test
+// Package receivertest starts the receivers that partners have: those of
+// docs/receivers, which they are told to copy, and those made with the packages
+// that they are given, signature and sdk/js. Tests send to them and see what they
+// took. Each runs as a process of its own, on a free port of 127.0.0.1, until its test
 // ends.
 //
 // It knows how each receiver is installed and run, and the line that each prints
@@ -193,14 +194,8 @@ func npm(tb testing.TB, name string) Program {
 	tb.Helper()
 	needTools(tb)
 	dir := tb.TempDir()
-	if err := os.CopyFS(dir, os.DirFS(source(tb, name))); err != nil {
-		tb.Fatal(err)
-	}
-	// A developer's own run leaves this folder behind.
-	if err := os.RemoveAll(filepath.Join(dir, "node_modules")); err != nil {
-		tb.Fatal(err)
-	}
-	run(tb, dir, "npm", "ci", "--prefer-offline", "--ignore-scripts", "--no-audit", "--no-fund")
+	copyTree(tb, dir, source(tb, name))
+	install(tb, dir)
 	return Program{dir, []string{"node", "server.js"}}
 }
 
@@ -248,16 +243,18 @@ func checkout(tb testing.TB) string {
 	}
 }
 
-// run runs a command to its end.
-func run(tb testing.TB, dir, name string, args ...string) {
+// run runs a command to its end and returns what it prints.
+func run(tb testing.TB, dir, name string, args ...string) (said string) {
 	tb.Helper()
 	ctx, cancel := context.WithTimeout(tb.Context(), installTime)
 	defer cancel()
 	cmd := exec.CommandContext(ctx, name, args...)
 	cmd.Dir = dir
-	if said, err := cmd.CombinedOutput(); err != nil {
-		tb.Fatalf("%s: %v\n%s", cmd, err, said)
+	output, err := cmd.CombinedOutput()
+	if err != nil {
+		tb.Fatalf("%s: %v\n%s", cmd, err, output)
 	}
+	return string(output)
 }
 
 // listening is how a receiver says where it is reached; PHP's server says it on
