@@ -72,23 +72,17 @@ func Open(ctx context.Context, dir string, sealer Sealer) (_ *Store, err error) 
 		return nil, err
 	}
 	path := filepath.Join(dir, FileName)
-	db, err := sql.Open("sqlite", dsn(path, "_txlock=immediate"))
-	if err != nil {
-		return nil, fmt.Errorf("open %s: %w", path, err)
-	}
-	s.writer.db = db
-	db.SetMaxOpenConns(1)
-	if err := migrate(ctx, db); err != nil {
+	if err := migrate(ctx, path); err != nil {
 		return nil, fmt.Errorf("bring the schema of %s up to date: %w", path, err)
-	}
-	if err := s.writer.prepare(ctx); err != nil {
-		return nil, err
 	}
 	if s.read, err = sql.Open("sqlite", dsn(path, "_pragma=query_only(1)")); err != nil {
 		return nil, fmt.Errorf("open %s for reading: %w", path, err)
 	}
 	s.read.SetMaxOpenConns(readers)
 	s.read.SetMaxIdleConns(readers)
+	if s.writer.conn, err = openConn(s.read.Driver(), dsn(path, "")); err != nil {
+		return nil, err
+	}
 	s.writer.start()
 	return s, nil
 }
@@ -101,11 +95,17 @@ const readers = 4
 // commit wait for the disk: that is the promise of a 202.
 func dsn(path, extra string) string {
 	return "file:" + path + "?_pragma=journal_mode(wal)&_pragma=synchronous(full)&_pragma=busy_timeout(5000)" +
-		"&_pragma=cache_size(-32768)&_pragma=wal_autocheckpoint(4000)" +
+		"&_pragma=cache_size(-32768)&_pragma=wal_autocheckpoint(4000)&_pragma=journal_size_limit(67108864)" +
 		"&_pragma=temp_store(memory)&" + extra
 }
 
-func migrate(ctx context.Context, db *sql.DB) error {
+func migrate(ctx context.Context, path string) error {
+	db, err := sql.Open("sqlite", dsn(path, "_txlock=immediate"))
+	if err != nil {
+		return err
+	}
+	defer db.Close()
+	db.SetMaxOpenConns(1)
 	files, err := fs.Sub(migrations, "migrations")
 	if err != nil {
 		return err

@@ -2,7 +2,6 @@ package sqlite
 
 import (
 	"context"
-	"database/sql"
 	"errors"
 	"fmt"
 	"sync"
@@ -17,9 +16,7 @@ import (
 // load the fsync is shared by as many as came during the last one: the batch
 // size adapts by itself.
 type writer struct {
-	db         *sql.DB
-	conn       *sql.Conn
-	statements []*sql.Stmt
+	conn *conn
 
 	mu      sync.Mutex
 	pending []*operation
@@ -54,43 +51,21 @@ var (
 )
 
 // A tx runs prepared statements inside the writer's transaction.
-type tx struct{ w *writer }
+type tx struct{ conn *conn }
 
-// Exec runs a statement and returns how many rows it changed.
-func (t tx) exec(id statement, args ...any) (int64, error) {
-	result, err := t.w.statements[id].Exec(args...)
-	if err != nil {
-		return 0, fmt.Errorf("run %q: %w", writeSQL[id], err)
-	}
-	return result.RowsAffected()
-}
+func (t tx) exec(id statement, args ...any) (int64, error) { return t.conn.exec(id, args) }
 
-func (t tx) queryRow(id statement, args ...any) *sql.Row {
-	return t.w.statements[id].QueryRow(args...)
-}
+func (t tx) query(id statement, args ...any) (*rows, error) { return t.conn.query(id, args) }
 
-func (t tx) query(id statement, args ...any) (*sql.Rows, error) {
-	return t.w.statements[id].Query(args...)
+func (t tx) queryRow(id statement, args ...any) oneRow {
+	found, err := t.conn.query(id, args)
+	return oneRow{found, err}
 }
 
 const (
 	// maxBatch bounds a transaction, so that nobody waits for an endless one.
 	maxBatch = 512
 )
-
-func (w *writer) prepare(ctx context.Context) (err error) {
-	if w.conn, err = w.db.Conn(ctx); err != nil {
-		return fmt.Errorf("open the writing connection: %w", err)
-	}
-	for _, sql := range writeSQL {
-		prepared, err := w.conn.PrepareContext(ctx, sql) //nolint:sqlclosecheck // closed by close
-		if err != nil {
-			return fmt.Errorf("prepare %q: %w", sql, err)
-		}
-		w.statements = append(w.statements, prepared)
-	}
-	return nil
-}
 
 func (w *writer) start() {
 	w.wake = make(chan struct{}, 1)
@@ -107,17 +82,10 @@ func (w *writer) close() error {
 		w.signal()
 		<-w.done
 	}
-	var errs []error
-	for _, prepared := range w.statements { // database/sql leaves those of a Conn open
-		errs = append(errs, prepared.Close())
+	if w.conn == nil {
+		return nil
 	}
-	if w.conn != nil {
-		errs = append(errs, w.conn.Close())
-	}
-	if w.db != nil {
-		errs = append(errs, w.db.Close())
-	}
-	return errors.Join(errs...)
+	return w.conn.Close()
 }
 
 func (w *writer) signal() {
@@ -207,7 +175,7 @@ func (w *writer) transact(batch []*operation) (err error) {
 	if err := w.broken(); err != nil {
 		return err
 	}
-	t := tx{w}
+	t := tx{w.conn}
 	if _, err := t.exec(beginTx); err != nil {
 		return userError(err)
 	}
