@@ -51,7 +51,10 @@ func (p *Publisher) Run(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("read unfinished fan-outs: %w", err)
 	}
+	// One that was accepted since this run began is pending, too.
+	begun := map[[2]string]bool{}
 	for _, f := range unfinished {
+		begun[[2]string{f.Event.Tenant, f.Event.ID}] = true
 		if p.expand(ctx, f); ctx.Err() != nil {
 			return nil
 		}
@@ -63,6 +66,9 @@ func (p *Publisher) Run(ctx context.Context) error {
 		case <-p.fanouts.wake:
 		}
 		for _, f := range p.fanouts.take() {
+			if begun[[2]string{f.Event.Tenant, f.Event.ID}] {
+				continue
+			}
 			if p.expand(ctx, f); ctx.Err() != nil {
 				return nil
 			}
