@@ -39,6 +39,7 @@ type Event struct {
 type Publication struct {
 	Event      string // the event type
 	Payload    []byte // JSON, kept as these exact bytes
+	Valid      bool   // the payload is known to be JSON in UTF-8: whoever read it has checked
 	Tenant     string // empty: DefaultTenant; EveryTenant: all of them
 	ID         string // empty: one is made
 	OccurredAt time.Time

@@ -373,6 +373,7 @@ func (p *publicationReader) member(prefix string, read *postrider.Publication) (
 		return hasEvent, err
 	case "payload":
 		read.Payload, err = p.value(prefix)
+		read.Valid = err == nil // it was read as a value of a body in UTF-8
 		return hasPayload, err
 	case "tenant":
 		read.Tenant, err = p.text(prefix, "tenant")

@@ -32,6 +32,7 @@ type webhook struct {
 	Tenant        string    `json:"tenant,omitempty"`
 	Description   string    `json:"description"`
 	Timeout       int       `json:"timeout_seconds,omitempty"`
+	MaxInFlight   int       `json:"max_in_flight,omitempty"`
 	RetrySchedule []float64 `json:"retry_schedule,omitempty"`
 }
 

@@ -135,6 +135,9 @@ func (s *stage) subscribeAll(ctx context.Context, r *receiver, n int, eventOf fu
 	hooks := make([]webhook, n)
 	for i := range hooks {
 		hooks[i] = webhook{URL: r.hook(i), Events: []string{eventOf(i)}, InsecureSSL: s.load.TLS}
+		if n == 1 { // as many at once as the bare loop that it is held against
+			hooks[i].MaxInFlight = s.load.Connections
+		}
 	}
 	before := r.pings.Load()
 	if err := s.subscribe(ctx, hooks...); err != nil {

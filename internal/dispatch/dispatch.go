@@ -59,7 +59,7 @@ type Options struct {
 	MaxInFlight   int             // attempts at once of a webhook that does not say; default 16
 	MaxSending    int             // attempts at once of all webhooks; default 4,096
 	DisableAfter  time.Duration   // of failures without a success; default 5 days
-	LaneRows      int             // deliveries of one webhook in memory; default 1,024
+	LaneRows      int             // deliveries of one webhook in memory; default 4,096
 	LaneBytes     int             // payload bytes of one webhook in memory; default 8 MiB
 	TotalBytes    int64           // payload bytes of all lanes; default 64 MiB
 	Grace         time.Duration   // how long a stop waits for attempts; default 20 s
@@ -83,7 +83,7 @@ func (o *Options) setDefaults() {
 	def(&o.MaxInFlight, 16)
 	def(&o.MaxSending, 4096)
 	def(&o.DisableAfter, 5*24*time.Hour)
-	def(&o.LaneRows, 1024)
+	def(&o.LaneRows, 4096)
 	def(&o.LaneBytes, 8<<20)
 	def(&o.TotalBytes, 64<<20)
 	def(&o.Grace, 20*time.Second)

@@ -74,7 +74,7 @@ func (p *Publisher) ping(
 	case len(webhooks) == 0:
 		return nil, nil
 	case payload != nil:
-		if err := p.checkPayload("", payload); err != nil {
+		if err := p.checkPayload("", payload, false); err != nil {
 			return nil, err
 		}
 		add(payload, webhooks...)

@@ -238,20 +238,20 @@ func (p *Publisher) checkOne(faults *postrider.Faults, field func(string) string
 	if t := publication.Tenant; t != "" && t != postrider.EveryTenant {
 		faults.Add(p.o.Webhooks.CheckTenant(field("tenant"), t))
 	}
-	faults.Add(p.checkPayload(field("payload"), publication.Payload))
+	faults.Add(p.checkPayload(field("payload"), publication.Payload, publication.Valid))
 }
 
 // checkPayload refuses what is not JSON in UTF-8. json.Valid alone accepts
 // bytes that are not UTF-8, over which receivers that decode the body before
 // they hash it would compute another signature.
-func (p *Publisher) checkPayload(field string, payload []byte) error {
+func (p *Publisher) checkPayload(field string, payload []byte, known bool) error {
 	if int64(len(payload)) > p.o.PayloadLimit {
 		return &postrider.Error{
 			Kind: postrider.TooLarge, Code: "payload_too_large", Field: field,
 			Detail: fmt.Sprintf("The payload is %d bytes; at most %d are accepted.", len(payload), p.o.PayloadLimit),
 		}
 	}
-	if !utf8.Valid(payload) || !json.Valid(payload) {
+	if !known && (!utf8.Valid(payload) || !json.Valid(payload)) {
 		return &postrider.Error{
 			Kind: postrider.Invalid, Code: "invalid_payload", Field: field,
 			Detail: "The payload is any JSON value, in UTF-8.",

@@ -143,6 +143,7 @@ func TestPublish_GoesToTheTenantThatItNames(t *testing.T) {
 		h.Webhook("http://a2.test/", tenant(t, h, "a"), func(w *postrider.Webhook) { w.Events = []string{"room_status.*"} })
 		h.Webhook("http://b.test/", tenant(t, h, "b"))
 		tenant(t, h, "c")
+		testkit.Advance(time.Second) // the pings of new webhooks are gone
 		to := func(name string) func(*postrider.Publication) {
 			return func(p *postrider.Publication) { p.Tenant = name }
 		}
