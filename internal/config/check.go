@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
+	"net/url"
+	"path/filepath"
 	"regexp"
 	"slices"
 	"strconv"
@@ -69,6 +71,20 @@ func (s *Serve) faults() (faults Faults) {
 	if s.MaxInFlight < 1 || s.MaxInFlight > maxMaxInFlight {
 		wrong("max_in_flight", "", "%d is not between 1 and %d", s.MaxInFlight, maxMaxInFlight)
 	}
+	if s.PublicURL != "" && !isOrigin(s.PublicURL) {
+		wrong("public_url", "write https://hooks.example.com, without a path", "%q is no http or https origin", s.PublicURL)
+	}
+	if s.PortalAccent != "" && !colourForm.MatchString(s.PortalAccent) {
+		wrong("portal_accent", "write it as #4f46e5", "%q is no colour of the form #rrggbb", s.PortalAccent)
+	}
+	if s.PortalLogo != "" && LogoType(s.PortalLogo) == "" {
+		wrong("portal_logo", "", "%q ends in none of .svg, .png and .webp", s.PortalLogo)
+	}
+	for _, ancestor := range s.PortalFrameAncestors {
+		if !isOrigin(ancestor) {
+			wrong("portal_frame_ancestors", "write https://partners.example.com, without a path", "%q is no http or https origin", ancestor)
+		}
+	}
 	if !slices.Contains(logLevels, s.LogLevel) {
 		wrong("log_level", "", "%q is none of %s", s.LogLevel, strings.Join(logLevels, ", "))
 	}
@@ -100,6 +116,38 @@ func isLoopback(s string) bool {
 	}
 	addr, err := netip.ParseAddr(host)
 	return host == "localhost" || err == nil && addr.IsLoopback()
+}
+
+// isOrigin takes a scheme and a host with or without a port. Such text can
+// stand in a header: it has neither spaces nor separators.
+func isOrigin(s string) bool {
+	u, err := url.Parse(s)
+	if err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Scheme+"://"+u.Host != s {
+		return false
+	}
+	if port := u.Port(); port != "" {
+		if _, err := strconv.ParseUint(port, 10, 16); err != nil {
+			return false
+		}
+	}
+	_, err = netip.ParseAddr(u.Hostname())
+	return err == nil || isHostPattern(u.Hostname())
+}
+
+var colourForm = regexp.MustCompile(`^#[0-9a-fA-F]{6}$`)
+
+// LogoType is the media type of a logo by its file's name; empty for what is
+// none.
+func LogoType(name string) string {
+	switch strings.ToLower(filepath.Ext(name)) {
+	case ".svg":
+		return "image/svg+xml"
+	case ".png":
+		return "image/png"
+	case ".webp":
+		return "image/webp"
+	}
+	return ""
 }
 
 // isAPIKey takes what can travel in a header's value.

@@ -19,22 +19,26 @@ import (
 
 // Serve are the settings of `postrider serve`.
 type Serve struct {
-	Listen          string           `default:"127.0.0.1:8080" env:"POSTRIDER_LISTEN" placeholder:"ADDRESS" help:"Address of the API, host:port. Without a host it is every address of the machine, with port 0 any free port."`
-	DataDir         string           `default:"./postrider-data" env:"POSTRIDER_DATA_DIR" placeholder:"DIR" help:"Where the embedded store keeps its files."`
-	AdminKey        postrider.Secret `env:"POSTRIDER_ADMIN_KEY" placeholder:"KEY" help:"The operator's API key, at least 16 characters. Without one, a key is made at the first start and printed once."`
-	EncryptionKey   postrider.Secret `env:"POSTRIDER_ENCRYPTION_KEY" placeholder:"BASE64" help:"Key that signing secrets are encrypted with, 32 bytes in base64. Without one, a key is made in the data directory."`
-	AllowCIDRs      []netip.Prefix   `name:"allow-cidrs" env:"POSTRIDER_ALLOW_CIDRS" placeholder:"CIDR" help:"Address ranges that webhooks may point to although they are not public."`
-	AllowHosts      []string         `env:"POSTRIDER_ALLOW_HOSTS" placeholder:"HOST" help:"Host names that webhooks may point to although their addresses are not public; *.example.internal takes all below it."`
-	HTTPSOnly       bool             `name:"https-only" env:"POSTRIDER_HTTPS_ONLY" help:"Refuse webhooks with an http URL."`
-	Brand           string           `default:"Clubmed" env:"POSTRIDER_BRAND" placeholder:"NAME" help:"Name in the headers of deliveries, such as X-Clubmed-Signature, and in the User-Agent: letters, digits and dashes."`
-	StrictCatalogue bool             `env:"POSTRIDER_STRICT_CATALOGUE" help:"Refuse event types that the catalogue lacks."`
-	PayloadLimit    int64            `default:"1048576" env:"POSTRIDER_PAYLOAD_LIMIT" placeholder:"BYTES" help:"Largest payload of an event in bytes, 1024 to 67108864."`
-	Timeout         time.Duration    `default:"15s" env:"POSTRIDER_TIMEOUT" placeholder:"DURATION" help:"Total time of one attempt, 1s to 30s, for webhooks without a timeout of their own."`
-	RetrySchedule   []time.Duration  `default:"5s,5m,30m,2h,5h,10h,14h,20h,24h" env:"POSTRIDER_RETRY_SCHEDULE" placeholder:"DURATION" help:"Wait before each retry, at most 30 of up to 168h, for webhooks without a schedule of their own."`
-	MaxInFlight     int              `default:"16" env:"POSTRIDER_MAX_IN_FLIGHT" placeholder:"N" help:"Attempts at once of one webhook, 1 to 1024."`
-	LogLevel        string           `default:"info" env:"POSTRIDER_LOG_LEVEL" placeholder:"LEVEL" help:"What to log: debug, info, warn or error. Debug shows every delivery, info the failed attempts."`
-	LogFormat       string           `default:"text" env:"POSTRIDER_LOG_FORMAT" placeholder:"FORMAT" help:"How to log: text or json."`
-	Dev             bool             `env:"POSTRIDER_DEV" help:"For development: allows loopback targets, fills an empty store with an example, and runs a receiver on 127.0.0.1:4567."`
+	Listen               string           `default:"127.0.0.1:8080" env:"POSTRIDER_LISTEN" placeholder:"ADDRESS" help:"Address of the API, host:port. Without a host it is every address of the machine, with port 0 any free port."`
+	DataDir              string           `default:"./postrider-data" env:"POSTRIDER_DATA_DIR" placeholder:"DIR" help:"Where the embedded store keeps its files."`
+	AdminKey             postrider.Secret `env:"POSTRIDER_ADMIN_KEY" placeholder:"KEY" help:"The operator's API key, at least 16 characters. Without one, a key is made at the first start and printed once."`
+	EncryptionKey        postrider.Secret `env:"POSTRIDER_ENCRYPTION_KEY" placeholder:"BASE64" help:"Key that signing secrets are encrypted with, 32 bytes in base64. Without one, a key is made in the data directory."`
+	AllowCIDRs           []netip.Prefix   `name:"allow-cidrs" env:"POSTRIDER_ALLOW_CIDRS" placeholder:"CIDR" help:"Address ranges that webhooks may point to although they are not public."`
+	AllowHosts           []string         `env:"POSTRIDER_ALLOW_HOSTS" placeholder:"HOST" help:"Host names that webhooks may point to although their addresses are not public; *.example.internal takes all below it."`
+	HTTPSOnly            bool             `name:"https-only" env:"POSTRIDER_HTTPS_ONLY" help:"Refuse webhooks with an http URL."`
+	Brand                string           `default:"Clubmed" env:"POSTRIDER_BRAND" placeholder:"NAME" help:"Name in the headers of deliveries, such as X-Clubmed-Signature, and in the User-Agent: letters, digits and dashes."`
+	StrictCatalogue      bool             `env:"POSTRIDER_STRICT_CATALOGUE" help:"Refuse event types that the catalogue lacks."`
+	PayloadLimit         int64            `default:"1048576" env:"POSTRIDER_PAYLOAD_LIMIT" placeholder:"BYTES" help:"Largest payload of an event in bytes, 1024 to 67108864."`
+	Timeout              time.Duration    `default:"15s" env:"POSTRIDER_TIMEOUT" placeholder:"DURATION" help:"Total time of one attempt, 1s to 30s, for webhooks without a timeout of their own."`
+	RetrySchedule        []time.Duration  `default:"5s,5m,30m,2h,5h,10h,14h,20h,24h" env:"POSTRIDER_RETRY_SCHEDULE" placeholder:"DURATION" help:"Wait before each retry, at most 30 of up to 168h, for webhooks without a schedule of their own."`
+	MaxInFlight          int              `default:"16" env:"POSTRIDER_MAX_IN_FLIGHT" placeholder:"N" help:"Attempts at once of one webhook, 1 to 1024."`
+	LogLevel             string           `default:"info" env:"POSTRIDER_LOG_LEVEL" placeholder:"LEVEL" help:"What to log: debug, info, warn or error. Debug shows every delivery, info the failed attempts."`
+	LogFormat            string           `default:"text" env:"POSTRIDER_LOG_FORMAT" placeholder:"FORMAT" help:"How to log: text or json."`
+	PublicURL            string           `name:"public-url" env:"POSTRIDER_PUBLIC_URL" placeholder:"URL" help:"Where browsers and partners reach this server, such as https://hooks.example.com: for links, examples and cookies. With https, the portal's cookies are sent over TLS only."`
+	PortalAccent         string           `env:"POSTRIDER_PORTAL_ACCENT" placeholder:"COLOUR" help:"The brand's colour in the portal, as #rrggbb, in the file in quotes. Shades in which text can be read are made from it."`
+	PortalLogo           string           `env:"POSTRIDER_PORTAL_LOGO" placeholder:"FILE" help:"The brand's logo in the portal, a square SVG, PNG or WebP of at most 256 KiB. Without one it is the brand's initial."`
+	PortalFrameAncestors []string         `env:"POSTRIDER_PORTAL_FRAME_ANCESTORS" placeholder:"ORIGIN" help:"Sites that may show the portal inside a frame, such as https://partners.example.com. Without any, none may."`
+	Dev                  bool             `env:"POSTRIDER_DEV" help:"For development: allows loopback targets, fills an empty store with an example, and runs a receiver on 127.0.0.1:4567."`
 
 	AddressFile string `hidden:"" env:"POSTRIDER_ADDRESS_FILE" placeholder:"FILE" help:"Write the bound address here once ready."`
 	Pprof       string `hidden:"" env:"POSTRIDER_PPROF" placeholder:"ADDRESS" help:"Serve Go profiles on this loopback address."`

@@ -9,6 +9,7 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"testing"
 	"time"
@@ -318,10 +319,12 @@ func TestWriteFile_ChangesNothing(t *testing.T) {
 	if diff := cmp.Diff(Default(), got, compare); diff != "" {
 		t.Errorf("as it is, the file changes (-default +got):\n%s", diff)
 	}
-	// Without the #, it says what the defaults are.
+	// Without the #, it says what the defaults are. What has none shows a word
+	// in capitals.
+	word := regexp.MustCompile(`: [A-Z0-9]+\n$`)
 	var shown strings.Builder
 	for line := range strings.Lines(file.String()) {
-		if setting, found := strings.CutPrefix(line, "#"); found && setting[0] != ' ' && !strings.Contains(setting, "_key: ") {
+		if setting, found := strings.CutPrefix(line, "#"); found && setting[0] != ' ' && !word.MatchString(setting) {
 			shown.WriteString(setting)
 		}
 	}
