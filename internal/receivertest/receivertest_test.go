@@ -227,6 +227,8 @@ func recordsWhatIsSigned(t *testing.T, r *Receiver, secret string) {
 		"marks of forms":      `{"sum":"1+1=2 & 100%25;","url":"https://example.com/?a=b&payload=c#d"}`,
 		"white space kept":    "{ \"a\" : 1,\r\n\t\"a\" : 1.0 }",
 		"beyond ASCII":        `{"resort":"Val d’Isère","note":"早安 🏝️","escaped":"\u00e9\ud83c\udfdd"}`,
+		"half a surrogate":    `{"half":"\ud800","\u0000":1}`,
+		"arrays in arrays":    strings.Repeat("[", 900) + strings.Repeat("]", 900),
 		"300 kB beyond ASCII": `{"note":"` + strings.Repeat("é早🏝x", 30_000) + `"}`,
 	}
 	for wayName, way := range ways {

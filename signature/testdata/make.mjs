@@ -316,6 +316,7 @@ const requests = [
   refused("a form with half an escape", "no payload", request("payload=1%2", {}, formType)),
   refused("a form with an escape that is none", "no payload", request("payload=1&other=%zz", {}, formType)),
   refused("a form with semicolons between", "no payload", request("other=2;payload=1", {}, formType)),
+  refused("a form with a semicolon beside the payload", "no payload", request("payload=1&other=2;3", {}, formType)),
   refused("a form that is said to be JSON", "no payload", request(form(room))),
   refused("JSON that is said to be a form", "no payload", request(room, {}, formType)),
 ];

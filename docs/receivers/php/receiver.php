@@ -8,6 +8,7 @@ declare(strict_types=1);
 
 const MAX_BODY = 4 * 1024 * 1024; // a form is up to three times as long as its payload
 const MAX_SEEN = 10_000;
+const MAX_DEPTH = 10_000; // PHP's own is 512
 
 http_response_code(500); // what the sender sees when anything below fails: it will send again
 http_response_code(receive());
@@ -53,8 +54,9 @@ function read_payload(string $contentType, string $body): ?string
     if (!is_string($payload)) {
         return null;
     }
-    json_decode($payload);
-    return json_last_error() === JSON_ERROR_NONE ? $payload : null;
+    json_decode($payload, true, MAX_DEPTH);
+    // PHP does not decode half of a surrogate pair, "\ud800", which is JSON all the same.
+    return in_array(json_last_error(), [JSON_ERROR_NONE, JSON_ERROR_UTF16], true) ? $payload : null;
 }
 
 /**

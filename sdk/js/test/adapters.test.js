@@ -113,6 +113,15 @@ for (const [name, start] of Object.entries(adapters)) {
       assert.equal(refused.length, 0);
     });
 
+    test("refuses a header that stands twice", async (t) => {
+      const refused = [];
+      const receiver = new Receiver({ secrets: [secret], onRefused: (error) => refused.push(error.code) });
+      const url = await start(t, receiver, () => {});
+      const answer = await post(url, { ...headersOf("1"), "webhook-id": ["msg_1", "msg_2"] }, "1");
+      assert.equal(answer.status, 401);
+      assert.deepEqual(refused, [name === "fetch" ? "no_match" : "malformed"]); // fetch joins the two
+    });
+
     test("reads as much as it may, and no more", async (t) => {
       let handled = 0;
       const url = await start(t, new Receiver({ secrets: [secret], maxBody: 8 }), () => void handled++);
