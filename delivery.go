@@ -51,6 +51,7 @@ const (
 	TriggerPing       Trigger = "ping"
 	TriggerRetry      Trigger = "retry"
 	TriggerRedelivery Trigger = "redelivery"
+	TriggerReplay     Trigger = "replay"
 )
 
 // DeliveryState is where a delivery stands.

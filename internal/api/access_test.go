@@ -33,6 +33,9 @@ var allRoutes = []route{
 	{"GET", "/v0/api_webhooks/logs/{attempt_id}", "", false, 200},
 	{"POST", "/v0/api_webhooks/logs/{attempt_id}/redeliver", "", false, 202},
 	{"DELETE", "/v0/api_webhooks/{id}", "", false, 204},
+	{"POST", "/v0/api_webhooks/{id}/replay", `{}`, false, 202},
+	{"GET", "/v0/replays/{replay_id}", "", false, 200},
+	{"DELETE", "/v0/replays/{replay_id}", "", false, 200},
 	{"GET", "/v0/api_webhooks/events", "", false, 200},
 	{"GET", "/v0/api_webhooks/events/{event}", "", false, 200},
 	{"PUT", "/v0/api_webhooks/events/{event}", `{}`, true, 200},
@@ -64,7 +67,8 @@ func acme(tb testing.TB, w *world) *strings.Replacer {
 	attempt := w.attempt(hook)
 	w.types["a.b"] = postrider.EventType{Name: "a.b"}
 	w.events = append(w.events, postrider.Event{ID: "evt_1", Tenant: "acme", Type: "a.b", Payload: []byte("1"), CreatedAt: epoch})
-	return strings.NewReplacer("{id}", hook.ID.String(), "{attempt_id}", attempt.ID.String(), "{event}", "a.b",
+	w.replays = append(w.replays, postrider.Replay{ID: postrider.NewID(), Tenant: "acme", WebhookID: hook.ID, State: postrider.ReplayRunning})
+	return strings.NewReplacer("{id}", hook.ID.String(), "{replay_id}", w.replays[0].ID.String(), "{attempt_id}", attempt.ID.String(), "{event}", "a.b",
 		"{event_id}", "evt_1", "{tenant}", "acme", "{key_id}", w.keys["acme"].ID.String())
 }
 
@@ -111,8 +115,8 @@ func TestAccess_OfEachRouteByEachKey(t *testing.T) {
 
 // What another tenant has looks like what nobody has, byte by byte.
 func TestAccess_ForeignIsTheSameAsMissing(t *testing.T) {
-	missing := strings.NewReplacer("{id}", postrider.NewID().String(), "{attempt_id}", postrider.NewID().String(), "{event_id}", "evt_2")
-	malformed := strings.NewReplacer("{id}", "1", "{attempt_id}", "..%2f1", "{event_id}", "evt.2")
+	missing := strings.NewReplacer("{id}", postrider.NewID().String(), "{attempt_id}", postrider.NewID().String(), "{event_id}", "evt_2", "{replay_id}", postrider.NewID().String())
+	malformed := strings.NewReplacer("{id}", "1", "{attempt_id}", "..%2f1", "{event_id}", "evt.2", "{replay_id}", "1")
 	for _, r := range allRoutes {
 		if !r.perTenant() {
 			continue
@@ -124,7 +128,8 @@ func TestAccess_ForeignIsTheSameAsMissing(t *testing.T) {
 				t.Errorf("%s %s: got for a foreign id %s, for a %s one %s", r.method, r.path, foreign.Body, name, got.Body)
 			}
 		}
-		if len(c.webhooks) != 1 || c.webhooks[0].URL != "https://partner.example/a" || len(c.pings) > 0 {
+		if len(c.webhooks) != 1 || c.webhooks[0].URL != "https://partner.example/a" || len(c.pings) > 0 ||
+			len(c.replays) != 1 || c.replays[0].State != postrider.ReplayRunning {
 			t.Errorf("%s %s: a foreign key had an effect", r.method, r.path)
 		}
 	}

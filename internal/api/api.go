@@ -82,6 +82,7 @@ type Options struct {
 	Webhooks  Webhooks
 	Catalogue Catalogue
 	Publisher Publisher
+	Replays   Replays
 	History   History
 
 	Logger  *slog.Logger // where internal errors go; nil: nowhere

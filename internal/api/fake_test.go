@@ -32,6 +32,7 @@ type world struct {
 	tried     []postrider.Publication
 	idemKeys  []*postrider.IdempotencyKey
 	pings     [][]byte
+	replays   []postrider.Replay
 	filters   []postrider.AttemptFilter
 	fail      error // what the publisher and the history answer
 }
@@ -267,6 +268,35 @@ func (w *world) Redeliver(ctx context.Context, tenant string, id postrider.ID) (
 	return postrider.Redelivery{EventID: t.EventID, WebhookID: t.WebhookID}, err
 }
 
+func (w *world) StartReplay(_ context.Context, asked postrider.Replay) (postrider.Replay, error) {
+	if _, err := w.Webhook(asked.Tenant, asked.WebhookID); err != nil {
+		return asked, err
+	}
+	asked.ID, asked.State, asked.CreatedAt = postrider.NewID(), postrider.ReplayCollecting, epoch
+	w.replays = append(w.replays, asked)
+	return asked, w.fail
+}
+
+func (w *world) Replay(_ context.Context, tenant string, id postrider.ID) (postrider.Replay, error) {
+	for _, r := range w.replays {
+		if r.Tenant == tenant && r.ID == id {
+			return r, nil
+		}
+	}
+	return postrider.Replay{}, postrider.Missing("replay")
+}
+
+func (w *world) CancelReplay(ctx context.Context, tenant string, id postrider.ID) (postrider.Replay, error) {
+	r, err := w.Replay(ctx, tenant, id)
+	for i := range w.replays {
+		if err == nil && w.replays[i].ID == id {
+			w.replays[i].State, w.replays[i].EndedAt = postrider.ReplayStopped, epoch
+			r = w.replays[i]
+		}
+	}
+	return r, err
+}
+
 func (w *world) TryMatch(p postrider.Publication, limit int) (trial postrider.Trial, err error) {
 	w.tried = append(w.tried, p)
 	for i := range w.webhooks {
@@ -375,7 +405,7 @@ func newClient(tb testing.TB, options ...func(*api.Options)) *client {
 	w := newWorld()
 	logs := &bytes.Buffer{}
 	o := api.Options{
-		Keys: w, Tenants: w, Webhooks: w, Catalogue: w, Publisher: w, History: w,
+		Keys: w, Tenants: w, Webhooks: w, Catalogue: w, Publisher: w, Replays: w, History: w,
 		Logger: slog.New(slog.NewTextHandler(logs, nil)), Version: "1.2.3",
 	}
 	for _, option := range options {

@@ -16,7 +16,7 @@ type Entry struct {
 	Event         string       `json:"event" doc:"The event type." example:"room_status.updated"`
 	WebhookID     postrider.ID `json:"webhook_id" format:"uuid"`
 	Attempt       int          `json:"attempt" doc:"1 for the first attempt of the delivery." example:"1"`
-	Trigger       string       `json:"trigger" enum:"event,ping,retry,redelivery" doc:"Why it was made."`
+	Trigger       string       `json:"trigger" enum:"event,ping,retry,redelivery,replay" doc:"Why it was made."`
 	At            instant      `json:"at" doc:"When it was started."`
 	URL           string       `json:"url" doc:"As used, even if the webhook's URL changed since." example:"https://partner.example/callback"`
 	Status        string       `json:"status" enum:"success,failure,cancelled" doc:"cancelled marks a delivery that was ended without being sent."`

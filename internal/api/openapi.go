@@ -42,6 +42,7 @@ func newHuma(a *API) huma.API {
 			Tags: []*huma.Tag{
 				{Name: webhooksGroup, Description: "A webhook says where events are sent, which, and how."},
 				{Name: logsGroup, Description: "Every attempt of every delivery, with what was sent and answered."},
+				{Name: replaysGroup, Description: "A replay sends many past deliveries of a webhook again."},
 				{Name: catalogueGroup, Description: "The event types that there are, with schema and example."},
 				{Name: eventsGroup, Description: "Producers publish events; anyone looks up what became of one."},
 				{Name: accountsGroup, Description: "The operator's: partners' accounts and keys."},

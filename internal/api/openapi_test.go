@@ -69,7 +69,7 @@ func TestOpenAPI_HasEveryRouteWhole(t *testing.T) {
 	document := newClient(t).document()
 	var got, want, ids []string
 	for _, r := range allRoutes {
-		want = append(want, r.method+" "+strings.NewReplacer("{event_id}", "{id}", "{key_id}", "{id}").Replace(r.path))
+		want = append(want, r.method+" "+strings.NewReplacer("{event_id}", "{id}", "{key_id}", "{id}", "{replay_id}", "{id}").Replace(r.path))
 	}
 	operations(document, func(name string, op map[string]any) {
 		got = append(got, name)
@@ -173,6 +173,7 @@ func TestOpenAPI_SaysWhatIsSent(t *testing.T) {
 		"/v0/api_webhooks/logs/{attempt_id}": "WholeEntry",
 		"/v0/api_webhooks/events/{event}":    "EventType",
 		"/v0/events/{event_id}":              "WholeEvent",
+		"/v0/replays/{replay_id}":            "Replay",
 	} {
 		schema, found := schemas[name].(map[string]any)
 		if !found {

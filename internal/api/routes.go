@@ -9,6 +9,7 @@ import (
 const (
 	webhooksGroup  = "Webhooks"
 	logsGroup      = "Logs"
+	replaysGroup   = "Replays"
 	catalogueGroup = "Catalogue"
 	eventsGroup    = "Events"
 	accountsGroup  = "Tenants and API keys"
@@ -98,6 +99,22 @@ func (a *API) routes() {
 		text: "The event of this attempt goes to its webhook once more, with the same event id, to the URL " +
 			"and with the secret of now.",
 	}, a.redeliver)
+	register(a, operation{
+		method: "POST", path: "/v0/api_webhooks/{id}/replay", id: "startReplay", group: replaysGroup, status: 202,
+		errors:  []int{http.StatusConflict},
+		summary: "Send past deliveries again",
+		text: "Those of events that were accepted in a time range and whose delivery has ended in a way: after an outage, " +
+			"those that failed. They go out in the order in which the events were accepted, at a rate, to the URL and " +
+			"with the secret of now, each with its whole retry schedule. A webhook has one replay at a time.",
+	}, a.startReplay)
+	register(a, operation{
+		method: "GET", path: "/v0/replays/{id}", id: "getReplay", group: replaysGroup, status: 200,
+		summary: "Get a replay", text: "How far it is. One that has ended can be looked at for 30 days.",
+	}, a.getReplay)
+	register(a, operation{
+		method: "DELETE", path: "/v0/replays/{id}", id: "cancelReplay", group: replaysGroup, status: 200,
+		summary: "Cancel a replay", text: "What it has queued is sent. One that has ended stays as it is.",
+	}, a.cancelReplay)
 
 	register(a, operation{
 		method: "GET", path: "/v0/api_webhooks/events", id: "listEventTypes",

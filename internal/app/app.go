@@ -40,6 +40,7 @@ type app struct {
 	registry  *registry.Registry
 	lanes     *dispatch.Dispatcher
 	publisher *publish.Publisher
+	replayer  *publish.Replayer
 	handler   http.Handler
 }
 
@@ -65,6 +66,7 @@ func Serve(ctx context.Context, c config.Serve, version string, stdout, stderr i
 	lanesCtx, stopLanes := context.WithCancel(context.WithoutCancel(ctx))
 	run.Go(func() error { return a.lanes.Run(lanesCtx) })
 	run.Go(func() error { return a.publisher.Run(ctx) })
+	run.Go(func() error { return a.replayer.Run(ctx) })
 	run.Go(func() error {
 		defer stopLanes() // after the last request, so that what it accepted is known to the lanes
 		return a.serveHTTP(ctx, a.listener, a.handler)
@@ -125,13 +127,16 @@ func build(ctx context.Context, c config.Serve, version string, stderr io.Writer
 		Webhooks: a.registry, Store: a.store, Lanes: a.lanes, PayloadLimit: c.PayloadLimit, StrictCatalogue: c.StrictCatalogue,
 		Logger: a.logger,
 	})
+	a.replayer = publish.NewReplayer(publish.ReplayOptions{
+		Store: a.store, Webhook: a.registry.Webhook, Wake: a.lanes.Wake, Logger: a.logger,
+	})
 	cursorKey, err := hkdf.Key(sha256.New, key, nil, "postrider cursors", 32)
 	if err != nil {
 		return nil, fmt.Errorf("derive the key of cursors: %w", err)
 	}
 	a.handler = a.withHealth(api.New(api.Options{
 		Keys: a.registry, Tenants: a.registry, Webhooks: a.registry, Catalogue: a.registry,
-		Publisher: a.publisher, History: a.store, Logger: a.logger, Brand: c.Brand, Version: version,
+		Publisher: a.publisher, Replays: a.replayer, History: a.store, Logger: a.logger, Brand: c.Brand, Version: version,
 		PayloadLimit: c.PayloadLimit, CursorKey: [32]byte(cursorKey),
 	}))
 	return a, nil

@@ -107,6 +107,7 @@ var refusals = []refusal{
 	{request: "PUT /v0/api_webhooks/{webhook}", body: `{}`, status: 405, code: "method_not_allowed"},
 	{request: events, body: `{"id": "accepted", "event": "room_status.updated", "payload": {"other": 1}}`, status: 409, code: "event_id_taken", fields: "id"},
 	{request: events, body: eventWith(`"event": "a.b"`), status: 409, code: "idempotency_key_reused", fields: "Idempotency-Key", headers: []string{"Idempotency-Key", "used"}},
+	{request: "POST /v0/api_webhooks/{webhook}/replay", body: `{"dry_run": true}`, status: 409, code: "replay_running"},
 	{request: "POST /v0/tenants", body: `{"name": "acme"}`, status: 409, code: "tenant_exists", fields: "name"},
 	{request: "POST /v0/api_webhooks/logs/{log of a deleted webhook}/redeliver", status: 409, code: "webhook_deleted"},
 	{request: "POST /v0/api_webhooks/{inactive webhook}/ping", status: 409, code: "webhook_inactive"},
@@ -140,13 +141,16 @@ var refusals = []refusal{
 	{request: types, body: `{"notes": "` + strings.Repeat("a", 65<<10) + `"}`, status: 422, code: "invalid_notes", fields: "notes"},
 	{request: "GET /v0/api_webhooks/logs?limit=101", status: 422, code: "invalid_parameter", fields: "limit"},
 	{request: hook, body: `{"url": "https://partner.example:0/"}`, status: 422, code: "invalid_port", fields: "url"},
+	{request: "POST /v0/api_webhooks/{inactive webhook}/replay", body: `{"rate": 1001}`, status: 422, code: "invalid_rate", fields: "rate"},
 	{request: hook, body: `{"rate_limit": 0}`, status: 422, code: "invalid_rate_limit", fields: "rate_limit"},
 	{request: hook, body: `{"retry_schedule": [1, 604801]}`, status: 422, code: "invalid_retry_schedule", fields: "retry_schedule[1]"},
 	{request: types, body: `{"schema": {"description": "` + strings.Repeat("a", 257<<10) + `"}}`, status: 422, code: "invalid_schema", fields: "schema"},
 	{request: hook, body: `{"url": "ftp://partner.example/"}`, status: 422, code: "invalid_scheme", fields: "url"},
 	{request: hook, body: `{"secret": "short"}`, status: 422, code: "invalid_secret", fields: "secret"},
+	{request: "POST /v0/api_webhooks/{inactive webhook}/replay", body: `{"status": "lost"}`, status: 422, code: "invalid_status", fields: "status"},
 	{request: "POST /v0/tenants", body: `{"name": "*"}`, status: 422, code: "invalid_tenant", fields: "name"},
 	{request: events, body: eventWith(`"event": "a.b", "occurred_at": "yesterday"`), status: 422, code: "invalid_time", fields: "occurred_at"},
+	{request: "POST /v0/api_webhooks/{inactive webhook}/replay", body: `{"from": "2026-01-02T00:00:00Z", "to": "2026-01-01T00:00:00Z"}`, status: 422, code: "invalid_time_range", fields: "to"},
 	{request: hook, body: `{"timeout_seconds": 31}`, status: 422, code: "invalid_timeout", fields: "timeout_seconds"},
 	{request: hook, body: `{"active": "yes"}`, status: 422, code: "invalid_type", fields: "active"},
 	{request: hook, body: `{"url": "https://partner.example/a b"}`, status: 422, code: "invalid_url", fields: "url"},
@@ -279,9 +283,15 @@ func furnish(t *testing.T, s *e2e.Server) *strings.Replacer {
 	s.Call(http.MethodDelete, "/v0/api_webhooks/"+deleted, nil).Must(http.StatusNoContent)
 	s.Call(http.MethodPost, "/v0/events", []byte(`{"id": "accepted", "event": "room_status.updated", "payload": {}}`),
 		"Idempotency-Key", "used").Must(http.StatusAccepted)
-	e2e.Until(t, "the event is delivered", func() bool {
-		return len(s.Pages("/v0/api_webhooks/logs?event_id=accepted", 10)) == 1
-	})
+	s.Call(http.MethodPost, "/v0/events", []byte(`{"id": "second", "event": "room_status.updated", "payload": {}}`)).Must(http.StatusAccepted)
+	logged := func(event string, attempts int) func() bool {
+		return func() bool { return len(s.Pages("/v0/api_webhooks/logs?event_id="+event, 10)) == attempts }
+	}
+	e2e.Until(t, "the first event is delivered", logged("accepted", 1))
+	e2e.Until(t, "the second event is delivered", logged("second", 1))
+	// Of this replay the second delivery comes long after the test.
+	s.Call(http.MethodPost, "/v0/api_webhooks/"+webhook+"/replay", []byte(`{"status": "succeeded", "rate": 0.01}`)).Must(http.StatusAccepted)
+	e2e.Until(t, "the first event is replayed", logged("accepted", 2))
 	return strings.NewReplacer("{webhook}", webhook, "{inactive webhook}", inactive, "{id of acme}", foreign,
 		"{log of a deleted webhook}", logOf, "{partner}", partner(s).Key, "{receiver}", receiver.URL, "{itself}", s.URL)
 }

@@ -135,6 +135,11 @@ func assign(into any, value driver.Value) error {
 			*b = v
 			return nil
 		}
+	case float64:
+		if f, isFloat := into.(*float64); isFloat {
+			*f = v
+			return nil
+		}
 	case int64:
 		switch to := into.(type) {
 		case *int64:

@@ -45,7 +45,7 @@ func readSQL() [][2]string {
 		{"event", eventSQL}, {"an event's queued deliveries", eventQueueSQL}, {"attempt", attemptSQL},
 		{"last attempt", lastAttemptSQL}, {"waiting webhooks", waitingSQL},
 		{"fan-outs", fanoutsSQL}, {"newest attempt", newestAttemptSQL}, {"tallies", talliesSQL}, {"oldest due", oldestSQL},
-		{"session", sessionSQL},
+		{"session", sessionSQL}, {"replay", replaySQL}, {"open replays", openReplaysSQL}, {"attempts to replay", replayedAttemptsSQL},
 	}
 	id, at := postrider.NewID(), time.Now()
 	for _, page := range []struct {
@@ -78,10 +78,10 @@ func readSQL() [][2]string {
 
 // whole are the tables that may be read from one end to the other: what the
 // registry and the expander load at the start, and what a query computes.
-var whole = regexp.MustCompile(`^SCAN (tenants|api_keys|webhooks|event_types|f|CONSTANT ROW|attempts|webhook)$`)
+var whole = regexp.MustCompile(`^SCAN (tenants|api_keys|webhooks|event_types|f|CONSTANT ROW|attempts|webhook|page|ahead)$`)
 
-// The queries that may read those tables whole. Attempts is there the name of
-// the bounded inner query, webhook that of the skipping one.
+// The queries that may read those tables whole. Attempts, page and ahead are
+// there the names of bounded inner queries, webhook that of the skipping one.
 func mayScan(name, step string) bool {
 	return whole.MatchString(step) && (step != "SCAN attempts" || strings.HasPrefix(name, "page of attempts "))
 }
@@ -143,6 +143,9 @@ func fillTables(t *testing.T, s *Store) {
 		`INSERT INTO attempts SELECT 't' || i % 7, randomblob(16), CAST(i % 50 AS BLOB), i, 'room_status.updated', 1, 'event', i, 'u',
     iif(i % 5, 'success', 'failure'), 200, '', '', NULL, '', '', 0, 0, 0, 0, 0, 0, '', '', NULL FROM n`,
 		`INSERT INTO idempotency_keys SELECT 's', i, x'00', '[]', i FROM n`,
+		`INSERT INTO replays SELECT 't' || i % 7, randomblob(16), CAST(i % 50 AS BLOB), NULL, i, 'failed', '[]', 0, 1, 'done', x'', 0, 0, 0,
+    i % 1000 = 0, i, i FROM n`,
+		`INSERT INTO replay_deliveries SELECT CAST(i % 3 AS BLOB), i, i, 1 FROM n`,
 		`INSERT INTO sessions SELECT randomblob(32), i % 2, 't', x'00', i FROM n`,
 		`INSERT INTO tallies SELECT 't' || i % 7, randomblob(16), i, 1, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0 FROM n`,
 	} {

@@ -27,6 +27,7 @@ type House struct {
 	Store     *sqlite.Store
 	Registry  *registry.Registry
 	Publisher *publish.Publisher
+	Replayer  *publish.Replayer
 	Lanes     *dispatch.Dispatcher
 
 	t      *testing.T
@@ -83,12 +84,14 @@ func NewHouse(t *testing.T, dir string, o HouseOptions) *House {
 	h.Publisher = publish.New(publish.Options{
 		Webhooks: h.Registry, Store: h.supply, Lanes: h.Lanes, PayloadLimit: o.PayloadLimit, StrictCatalogue: o.StrictCatalogue,
 	})
+	h.Replayer = publish.NewReplayer(publish.ReplayOptions{Store: h.supply, Webhook: h.Registry.Webhook, Wake: h.Lanes.Wake})
 	ctx, cancel := context.WithCancel(context.WithoutCancel(t.Context()))
 	h.leave = cancel
 	go func() {
 		parts, ctx := errgroup.WithContext(ctx)
 		parts.Go(func() error { return h.Lanes.Run(ctx) })
 		parts.Go(func() error { return h.Publisher.Run(ctx) })
+		parts.Go(func() error { return h.Replayer.Run(ctx) })
 		h.gone <- parts.Wait()
 	}()
 	t.Cleanup(h.Stop)
@@ -285,6 +288,20 @@ func (s *supply) Redeliver(ctx context.Context, tenant string, attempt postrider
 		return postrider.Redelivery{}, err
 	}
 	return s.Store.Redeliver(ctx, tenant, attempt)
+}
+
+func (s *supply) OpenReplays(ctx context.Context) ([]postrider.Replay, error) {
+	if err := s.ready("OpenReplays"); err != nil {
+		return nil, err
+	}
+	return s.Store.OpenReplays(ctx)
+}
+
+func (s *supply) AdvanceReplay(ctx context.Context, was postrider.Replay, room int) (postrider.Replay, error) {
+	if err := s.ready("AdvanceReplay"); err != nil {
+		return postrider.Replay{}, err
+	}
+	return s.Store.AdvanceReplay(ctx, was, room)
 }
 
 func (s *supply) PutWebhook(ctx context.Context, w postrider.Webhook) error {
