@@ -67,11 +67,11 @@ func (d *Dispatcher) judge(delivery *postrider.Delivery, w *postrider.Webhook, a
 		a.Status = postrider.AttemptFailure
 		if o.StatusCode == 0 && d.attempts.Err() != nil {
 			// Our stop cut it short: that is no failure of the receiver's, and uses up nothing of the schedule.
-			s.Done, s.Attempts, s.Retries, s.Attempt = false, a.Number, delivery.Retries, a
+			s.Done, s.Keep, s.Attempts, s.Retries, s.Attempt = false, w.Ordered, a.Number, delivery.Retries, a
 			return s
 		}
 		wait, again := d.retryIn(w, delivery, o)
-		if again && !(o.StatusCode == statusGone && d.stillAt(&a)) {
+		if again && (o.StatusCode != statusGone || !d.stillAt(&a)) {
 			s.Done, s.RetryIn, s.Keep = false, wait, w.Ordered
 			s.Attempts, s.Retries = a.Number, delivery.Retries+1
 		}

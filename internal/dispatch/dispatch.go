@@ -140,7 +140,7 @@ func (d *Dispatcher) Run(ctx context.Context) error {
 	settled := make(chan struct{})
 	go func() {
 		defer close(settled)
-		d.settler.run()
+		d.settler.run() //nolint:contextcheck // outcomes are recorded after the context has ended, too
 	}()
 	d.start()
 	d.sweepUntil(ctx)
@@ -158,7 +158,7 @@ func (d *Dispatcher) Run(ctx context.Context) error {
 	d.abort()
 	d.settler.close()
 	<-settled
-	return d.releaseAll()
+	return d.releaseAll() //nolint:contextcheck // it is what remains to be done when the context has ended
 }
 
 // start sets the lanes going that were filled before Run.
@@ -223,7 +223,7 @@ func (d *Dispatcher) Abandoned(deliveries []postrider.Delivery) {
 // or the webhook has changed.
 func (d *Dispatcher) Wake(webhook postrider.ID) {
 	if w, _ := d.o.Webhooks.WebhookByID(webhook); !held(w) {
-		for !d.lane(webhook).spill() { //nolint:revive // a lane that retired meanwhile is not found again
+		for !d.lane(webhook).spill() { // a lane that retired meanwhile is not found again
 		}
 	}
 }
@@ -244,7 +244,9 @@ func (d *Dispatcher) lane(webhook postrider.ID) *lane {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	if l, found = d.lanes[webhook]; !found {
-		l = &lane{d: d, webhook: webhook, stopped: d.stopping}
+		// Where order counts, nothing is admitted before the first look into the store.
+		w, known := d.o.Webhooks.WebhookByID(webhook)
+		l = &lane{d: d, webhook: webhook, stopped: d.stopping, spilled: known && w.Ordered}
 		d.lanes[webhook] = l
 	}
 	return l

@@ -1,6 +1,7 @@
 package dispatch
 
 import (
+	"slices"
 	"testing"
 	"time"
 
@@ -13,9 +14,9 @@ var (
 	overload = &postrider.Outcome{StatusCode: 503, Failure: postrider.FailHTTP5xx}
 )
 
-func newPace(budget int) *pace {
+func newPace() *pace {
 	p := &pace{}
-	p.setBudget(budget, 0)
+	p.setBudget(16, 0)
 	return p
 }
 
@@ -29,7 +30,7 @@ func (p *pace) most(now time.Time) int {
 }
 
 func TestPace_BreakerOpensOnFailuresInARow(t *testing.T) {
-	p, now := newPace(16), time.Now()
+	p, now := newPace(), time.Now()
 	for range 10 { // with successes between
 		for range breakerFailures - 1 {
 			p.outcome(now, failure)
@@ -53,7 +54,7 @@ func TestPace_BreakerOpensOnFailuresInARow(t *testing.T) {
 }
 
 func TestPace_HalfOpenLetsOneTryAndWaitsLongerEachTime(t *testing.T) {
-	p, now := newPace(16), time.Now()
+	p, now := newPace(), time.Now()
 	for range breakerFailures {
 		p.outcome(now, failure)
 	}
@@ -79,7 +80,7 @@ func TestPace_HalfOpenLetsOneTryAndWaitsLongerEachTime(t *testing.T) {
 }
 
 func TestPace_SlowStartDoublesToTheBudget(t *testing.T) {
-	p, now := newPace(16), time.Now()
+	p, now := newPace(), time.Now()
 	for range breakerFailures {
 		p.outcome(now, failure)
 	}
@@ -101,7 +102,7 @@ func TestPace_SlowStartDoublesToTheBudget(t *testing.T) {
 }
 
 func TestPace_OverloadHalvesAndRetryAfterPauses(t *testing.T) {
-	p, now := newPace(16), time.Now()
+	p, now := newPace(), time.Now()
 	for _, want := range []int{8, 4, 2, 1, 1} {
 		p.outcome(now, overload)
 		p.failures = 0
@@ -109,7 +110,7 @@ func TestPace_OverloadHalvesAndRetryAfterPauses(t *testing.T) {
 			t.Fatalf("got %d at once, want %d", got, want)
 		}
 	}
-	p = newPace(16)
+	p = newPace()
 	p.outcome(now, &postrider.Outcome{StatusCode: 429, Failure: postrider.FailHTTP4xx, RetryAfter: time.Minute})
 	if yes, wait := p.may(now, 0); yes || wait != time.Minute {
 		t.Errorf("got %v, %v after Retry-After: 60, want to wait a minute", yes, wait)
@@ -121,7 +122,7 @@ func TestPace_OverloadHalvesAndRetryAfterPauses(t *testing.T) {
 }
 
 func TestPace_RateLimitIsKept(t *testing.T) {
-	p, now := newPace(16), time.Now()
+	p, now := newPace(), time.Now()
 	p.setBudget(16, 10)
 	sent, end := 0, now.Add(10*time.Second)
 	for now.Before(end) {
@@ -172,10 +173,8 @@ func TestSlots_HungLanesLeaveSomeForOthers(t *testing.T) {
 		t.Error("more slots were given than there are")
 	}
 	for range s.total { // two are named each time
-		for _, l := range s.give() {
-			if l == late {
-				return
-			}
+		if slices.Contains(s.give(), late) {
+			return
 		}
 	}
 	t.Error("a refused lane was never named")

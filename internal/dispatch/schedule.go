@@ -32,7 +32,7 @@ func (d *Dispatcher) retryIn(w *postrider.Webhook, delivery *postrider.Delivery,
 		return 0, false
 	}
 	wait = schedule[delivery.Retries]
-	wait += time.Duration(float64(wait) * jitter * (2*rand.Float64() - 1))
+	wait += time.Duration(float64(wait) * jitter * (2*rand.Float64() - 1)) //nolint:gosec // jitter is no secret
 	return max(wait, min(o.RetryAfter, maxRetryAfter)), true
 }
 

@@ -4,6 +4,7 @@ package e2e
 
 import (
 	"bytes"
+	"context"
 	"encoding/json"
 	"fmt"
 	"io"
@@ -37,7 +38,7 @@ func Binary(t testing.TB) string {
 			return
 		}
 		binary.path = filepath.Join(dir, "postrider")
-		build := exec.Command("go", "build", "-o", binary.path, "postrider/cmd/postrider")
+		build := exec.CommandContext(t.Context(), "go", "build", "-o", binary.path, "postrider/cmd/postrider") //nolint:gosec // our own program
 		build.Env = append(os.Environ(), "CGO_ENABLED=0")
 		if out, err := build.CombinedOutput(); err != nil {
 			binary.err = fmt.Errorf("build the program: %w\n%s", err, out)
@@ -48,6 +49,8 @@ func Binary(t testing.TB) string {
 	}
 	return binary.path
 }
+
+var client = &http.Client{Timeout: time.Minute}
 
 // AdminKey is the operator's key of every server that Start starts.
 const AdminKey = "an-operators-key-for-tests"
@@ -79,7 +82,7 @@ func StartGuarded(t testing.TB, dir string, flags ...string) *Server {
 	args := append([]string{
 		"serve", "--listen", "127.0.0.1:0", "--data-dir", dir, "--admin-key", AdminKey, "--address-file", address,
 	}, flags...)
-	s.process = exec.Command(Binary(t), args...)
+	s.process = exec.CommandContext(context.WithoutCancel(t.Context()), Binary(t), args...) //nolint:gosec // our own program
 	s.process.Stdout, s.process.Stderr = s.log, s.log
 	if err := s.process.Start(); err != nil {
 		t.Fatal(err)
@@ -153,7 +156,7 @@ func (s *Server) Call(method, path string, body []byte, headers ...string) Answe
 
 // TryCall is Call for servers that may be dead.
 func (s *Server) TryCall(method, path string, body []byte, headers ...string) (Answer, error) {
-	request, err := http.NewRequest(method, s.URL+path, bytes.NewReader(body))
+	request, err := http.NewRequestWithContext(s.t.Context(), method, s.URL+path, bytes.NewReader(body))
 	if err != nil {
 		return Answer{}, err
 	}
@@ -166,7 +169,7 @@ func (s *Server) TryCall(method, path string, body []byte, headers ...string) (A
 	for i := 0; i < len(headers); i += 2 {
 		request.Header.Set(headers[i], headers[i+1])
 	}
-	response, err := http.DefaultClient.Do(request)
+	response, err := client.Do(request)
 	if err != nil {
 		return Answer{}, err
 	}

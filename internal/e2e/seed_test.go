@@ -19,7 +19,7 @@ const secret = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
 
 // checkSignatures verifies a delivery as the documentation tells partners to,
 // and as the Standard Webhooks library does.
-func checkSignatures(t *testing.T, got e2e.Received, secret string) {
+func checkSignatures(t *testing.T, got e2e.Received) {
 	t.Helper()
 	mac := hmac.New(sha256.New, []byte(secret))
 	mac.Write(got.Body)
@@ -68,7 +68,7 @@ func TestSeed_TheWholeStory(t *testing.T) {
 			if got := ping.Header.Get("X-Clubmed-Hook-Id"); got != id {
 				t.Errorf("got X-Clubmed-Hook-ID %q, want %q", got, id)
 			}
-			checkSignatures(t, ping, secret)
+			checkSignatures(t, ping)
 			for _, field := range []string{`"zen"`, `"hook_id":"` + id + `"`, `"hook"`} {
 				if payload := ping.Payload(t); !bytes.Contains(payload, []byte(field)) {
 					t.Errorf("the ping's payload lacks %s: %s", field, payload)
@@ -90,7 +90,7 @@ func TestSeed_TheWholeStory(t *testing.T) {
 			if got := custom.Payload(t); !bytes.Equal(bytes.TrimSpace(got), bytes.TrimSpace(own)) {
 				t.Errorf("got ping payload %q, want %q", got, own)
 			}
-			checkSignatures(t, custom, secret)
+			checkSignatures(t, custom)
 
 			payload := `{"room":"204",  "status":"clean","big":12345678901234567890}`
 			event := operator.Call(http.MethodPost, "/v0/events",
@@ -105,7 +105,7 @@ func TestSeed_TheWholeStory(t *testing.T) {
 			if got := delivery.Header.Get("X-Clubmed-Attempt"); got != "1" {
 				t.Errorf("got X-Clubmed-Attempt %q, want 1", got)
 			}
-			checkSignatures(t, delivery, secret)
+			checkSignatures(t, delivery)
 			operator.Call(http.MethodPost, "/v0/events", []byte(`{"event": "booking.created", "payload": {}}`)).Must(http.StatusAccepted)
 
 			patched := api.Call(http.MethodPatch, "/v0/api_webhooks/"+id, fmt.Appendf(nil, `{"url": %q}`, moved.URL+"/moved")).Must(http.StatusOK)
@@ -117,7 +117,7 @@ func TestSeed_TheWholeStory(t *testing.T) {
 			if atNewPlace.Path != "/moved" {
 				t.Errorf("got path %q, want /moved", atNewPlace.Path)
 			}
-			checkSignatures(t, atNewPlace, secret)
+			checkSignatures(t, atNewPlace)
 
 			e2e.Until(t, "all attempts are in the logs", func() bool { return len(api.Pages("/v0/api_webhooks/logs", 100)) == 4 })
 			logs := api.Pages("/v0/api_webhooks/logs", 1) // one a page: the cursor is walked
@@ -162,7 +162,7 @@ func TestSeed_TheWholeStory(t *testing.T) {
 			if !bytes.Equal(again.Body, delivery.Body) || again.Header.Get("X-Clubmed-Attempt") != "2" {
 				t.Errorf("got redelivery %q, attempt %s, want %q, attempt 2", again.Body, again.Header.Get("X-Clubmed-Attempt"), delivery.Body)
 			}
-			checkSignatures(t, again, secret)
+			checkSignatures(t, again)
 
 			api.Call(http.MethodDelete, "/v0/api_webhooks/"+id, nil).Must(http.StatusNoContent)
 			api.Call(http.MethodGet, "/v0/api_webhooks/"+id, nil).Must(http.StatusNotFound)

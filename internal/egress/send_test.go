@@ -381,7 +381,7 @@ func TestVerdict_TheNextExchangeOfTheConnectionChangesNothing(t *testing.T) {
 	defer far.Close()
 	c := &conn{Conn: near}
 	defer c.Close()
-	first, second := &attempt{conn: c}, &attempt{conn: c}
+	first, second := &attempt{conn: c}, &attempt{}
 	go drain(far)
 	c.begin(&first.exchange)
 	if _, err := c.Write([]byte("y")); err != nil {

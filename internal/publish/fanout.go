@@ -45,7 +45,7 @@ func (f *fanouts) take() []postrider.Fanout {
 // is written by the next run.
 func (p *Publisher) Run(ctx context.Context) error {
 	unfinished, err := p.o.Store.Fanouts(ctx)
-	if ctx.Err() != nil {
+	if ended(ctx) {
 		return nil
 	}
 	if err != nil {
@@ -55,7 +55,7 @@ func (p *Publisher) Run(ctx context.Context) error {
 	begun := map[[2]string]bool{}
 	for _, f := range unfinished {
 		begun[[2]string{f.Event.Tenant, f.Event.ID}] = true
-		if p.expand(ctx, f); ctx.Err() != nil {
+		if p.expand(ctx, f); ended(ctx) {
 			return nil
 		}
 	}
@@ -69,12 +69,15 @@ func (p *Publisher) Run(ctx context.Context) error {
 			if begun[[2]string{f.Event.Tenant, f.Event.ID}] {
 				continue
 			}
-			if p.expand(ctx, f); ctx.Err() != nil {
+			if p.expand(ctx, f); ended(ctx) {
 				return nil
 			}
 		}
 	}
 }
+
+// ended reports that a part is to stop, which is no error.
+func ended(ctx context.Context) bool { return ctx.Err() != nil }
 
 // expandPause is the wait before a part that could not be written is tried
 // again.

@@ -23,7 +23,11 @@ func BenchmarkMatch(b *testing.B) {
 			if err != nil {
 				b.Fatal(err)
 			}
-			defer store.Close()
+			b.Cleanup(func() {
+				if err := store.Close(); err != nil {
+					b.Error(err)
+				}
+			})
 			r, err := registry.New(b.Context(), registry.Options{Store: store})
 			if err != nil {
 				b.Fatal(err)

@@ -18,7 +18,11 @@ func BenchmarkCommitAndSettle(b *testing.B) {
 		if err != nil {
 			b.Fatal(err)
 		}
-		defer s.Close()
+		b.Cleanup(func() {
+			if err := s.Close(); err != nil {
+				b.Error(err)
+			}
+		})
 		webhook := postrider.NewID()
 		payload := []byte(`{"a":"` + strings.Repeat("x", 500) + `"}`)
 		events := func() []postrider.Accepted {

@@ -22,6 +22,10 @@ type conn struct {
 	values     []driver.NamedValue // reused
 }
 
+// uncut is the context of every statement: a transaction has many callers, and
+// is not cut short for one of them.
+var uncut = context.Background()
+
 func openConn(d driver.Driver, dsn string) (*conn, error) {
 	opened, err := d.Open(dsn)
 	if err != nil {
@@ -49,7 +53,7 @@ func (c *conn) Close() error {
 
 // exec runs a statement and returns how many rows it changed.
 func (c *conn) exec(id statement, args []any) (int64, error) {
-	result, err := c.statements[id].(driver.StmtExecContext).ExecContext(context.Background(), c.bind(args)) //nolint:forcetypeassert // the driver's statements all are
+	result, err := c.statements[id].(driver.StmtExecContext).ExecContext(uncut, c.bind(args)) //nolint:forcetypeassert // the driver's statements all are
 	if err != nil {
 		return 0, fmt.Errorf("run %q: %w", writeSQL[id], err)
 	}
@@ -57,7 +61,7 @@ func (c *conn) exec(id statement, args []any) (int64, error) {
 }
 
 func (c *conn) query(id statement, args []any) (*rows, error) {
-	found, err := c.statements[id].(driver.StmtQueryContext).QueryContext(context.Background(), c.bind(args)) //nolint:forcetypeassert // the driver's statements all are
+	found, err := c.statements[id].(driver.StmtQueryContext).QueryContext(uncut, c.bind(args)) //nolint:forcetypeassert // the driver's statements all are
 	if err != nil {
 		return nil, fmt.Errorf("run %q: %w", writeSQL[id], err)
 	}
@@ -166,7 +170,7 @@ func (r oneRow) Scan(into ...any) error {
 	if r.err != nil {
 		return r.err
 	}
-	defer r.rows.Close()
+	defer r.rows.Close() //nolint:errcheck // what was read has been read
 	if !r.rows.Next() {
 		if err := r.rows.Err(); err != nil {
 			return err

@@ -86,7 +86,7 @@ func (s *Store) readDue(tx tx, webhook postrider.ID, due int64, limit postrider.
 	if err != nil {
 		return err
 	}
-	defer rows.Close()
+	defer rows.Close() //nolint:errcheck // what was read has been read
 	size := 0
 	for rows.Next() {
 		d := postrider.Delivery{Claimed: true, DeliveryKey: postrider.DeliveryKey{WebhookID: webhook}}

@@ -16,6 +16,7 @@ var (
 
 const (
 	tenantsSQL = `SELECT name, paused, created_at FROM tenants`
+	//nolint:gosec // a query, not a credential
 	apiKeysSQL = `SELECT id, tenant_id, name, prefix, hash, created_at FROM api_keys`
 )
 
