@@ -37,11 +37,15 @@ type simulation struct {
 	mu       sync.Mutex // guards what the receiver and the store's trouble use
 	dice     *rand.Rand
 	calm     bool // receivers answer 200 and the store does not fail
+	budgets  map[postrider.ID]int
 	trouble  map[string]bool
 	inFlight map[postrider.DeliveryKey]int
+	busy     map[postrider.ID]int // attempts under way, by webhook
 
 	webhooks map[postrider.ID]*simulated
 	accepted map[string][]postrider.ID // by event, the webhooks that it matched
+	order    map[string]int            // by event, its place in the order of acceptance
+	again    map[string]bool           // the events that were redelivered, to any webhook
 	received map[postrider.DeliveryKey]int
 	// mayRepeat counts the attempts whose outcome a crash may have lost.
 	mayRepeat int
@@ -68,8 +72,9 @@ func TestSimulation_EveryAcceptedDeliveryEndsAsItShould(t *testing.T) {
 func newSimulation(t *testing.T, seed uint64) *simulation {
 	s := &simulation{
 		t: t, random: rand.New(rand.NewPCG(seed, 1)), dice: rand.New(rand.NewPCG(seed, 2)), dir: t.TempDir(),
-		trouble: map[string]bool{}, inFlight: map[postrider.DeliveryKey]int{},
-		webhooks: map[postrider.ID]*simulated{}, accepted: map[string][]postrider.ID{},
+		trouble: map[string]bool{}, budgets: map[postrider.ID]int{}, inFlight: map[postrider.DeliveryKey]int{},
+		busy: map[postrider.ID]int{}, webhooks: map[postrider.ID]*simulated{}, accepted: map[string][]postrider.ID{},
+		order: map[string]int{}, again: map[string]bool{},
 	}
 	s.o = testkit.HouseOptions{
 		Receiver: testkit.NewReceiver(),
@@ -147,8 +152,12 @@ func (s *simulation) answer(ctx ctx, r *postrider.Request) postrider.Outcome {
 	key := keyOf(r)
 	s.mu.Lock()
 	s.inFlight[key]++
+	s.busy[key.WebhookID]++
 	if s.inFlight[key] > 1 {
 		s.t.Errorf("delivery %v is sent twice at once", key)
+	}
+	if n := s.busy[key.WebhookID]; n > s.budgets[key.WebhookID] && s.budgets[key.WebhookID] > 0 {
+		s.t.Errorf("webhook %s has %d attempts at once, want at most %d", key.WebhookID, n, s.budgets[key.WebhookID])
 	}
 	mood, wait, calm := s.dice.IntN(100), time.Duration(s.dice.ExpFloat64()*float64(time.Second)), s.calm
 	s.mu.Unlock()
@@ -156,6 +165,7 @@ func (s *simulation) answer(ctx ctx, r *postrider.Request) postrider.Outcome {
 		s.mu.Lock()
 		defer s.mu.Unlock()
 		s.inFlight[key]--
+		s.busy[key.WebhookID]--
 	}()
 	switch {
 	case calm || mood < 50:
@@ -206,7 +216,7 @@ func (s *simulation) publish() {
 		return
 	}
 	for i, r := range receipts {
-		s.accepted[r.ID] = matched[list[i].Event]
+		s.accepted[r.ID], s.order[r.ID] = matched[list[i].Event], len(s.order)
 	}
 }
 
@@ -214,6 +224,14 @@ func (s *simulation) create() {
 	w := postrider.Webhook{
 		Tenant: postrider.DefaultTenant, URL: s.url(), ContentType: postrider.JSON, Active: s.random.IntN(4) > 0,
 		Events: []string{[]string{"*", "room_status.*", "stay.ended"}[s.random.IntN(3)]},
+	}
+	budget := s.o.Dispatch.MaxInFlight
+	switch s.random.IntN(4) {
+	case 0:
+		w.Ordered, budget = true, 1
+	case 1:
+		w.MaxInFlight, w.RateLimit = 1+s.random.IntN(3), 5+10*s.random.Float64()
+		budget = w.MaxInFlight
 	}
 	w, err := s.h.Registry.CreateWebhook(s.t.Context(), w)
 	if err != nil {
@@ -224,6 +242,9 @@ func (s *simulation) create() {
 		known.off = append(known.off, [2]time.Time{time.Now(), {}})
 	}
 	s.webhooks[w.ID] = known
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.budgets[w.ID] = budget
 }
 
 func (s *simulation) url() string {
@@ -286,6 +307,7 @@ func (s *simulation) redeliver() {
 		return
 	}
 	a := page.Attempts[s.random.IntN(len(page.Attempts))]
+	s.again[a.EventID] = true
 	_, err = s.h.Publisher.Redeliver(s.t.Context(), a.Tenant, a.ID)
 	if deleted := !s.webhooks[a.WebhookID].deleted.IsZero(); err != nil && !deleted || err == nil && deleted {
 		s.t.Errorf("got error %v for a redelivery to a webhook that is deleted: %v", err, deleted)
@@ -301,6 +323,7 @@ func (s *simulation) restart() {
 		testkit.Advance(time.Second)
 	}
 	s.h.Stop()
+	testkit.Advance(time.Millisecond) // no start is as fast as simulated time
 	s.h = testkit.NewHouse(s.t, s.dir, s.o)
 }
 
@@ -314,16 +337,27 @@ func (s *simulation) crash() {
 	s.mayRepeat += s.h.Lanes.Stats().Unsettled + s.o.Dispatch.MaxInFlight*len(s.webhooks) // started meanwhile
 	s.h.Crash()
 	<-published
+	testkit.Advance(time.Millisecond) // no start is as fast as simulated time
 	s.h = testkit.NewHouse(s.t, s.dir, s.o)
 }
 
 func (s *simulation) check() {
 	t := s.t
 	s.received = map[postrider.DeliveryKey]int{}
+	reached := map[postrider.ID]int{} // by ordered webhook, the place of the last event
 	for _, r := range s.o.Receiver.All() {
 		key := keyOf(&r.Request)
 		s.received[key]++
-		s.checkArrival(&r, s.webhooks[key.WebhookID])
+		w := s.webhooks[key.WebhookID]
+		s.checkArrival(&r, w)
+		place, known := s.order[key.EventID]
+		if !w.Ordered || !known || s.again[key.EventID] {
+			continue
+		}
+		if place < reached[w.ID] {
+			t.Errorf("ordered webhook %s: got event %d after event %d", w.ID, place, reached[w.ID])
+		}
+		reached[w.ID] = place
 	}
 	recorded := map[postrider.DeliveryKey][]postrider.Attempt{}
 	for _, a := range s.h.Attempts(postrider.AttemptFilter{}) {
@@ -377,10 +411,14 @@ func (s *simulation) checkLog(key postrider.DeliveryKey, attempts []postrider.At
 	ended := false
 	number := 0
 	for _, a := range attempts {
-		if a.Status == postrider.AttemptCancelled {
+		switch a.Outcome.Failure { // the marks of what was not sent
+		case postrider.FailCancelled:
 			if s.webhooks[key.WebhookID].deleted.IsZero() {
 				t.Errorf("%v: cancelled although its webhook exists", key)
 			}
+			ended = true
+			continue
+		case postrider.FailExpired:
 			ended = true
 			continue
 		}
