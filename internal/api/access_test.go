@@ -32,6 +32,7 @@ var allRoutes = []route{
 	{"GET", "/v0/api_webhooks/{id}/logs", "", false, 200},
 	{"GET", "/v0/api_webhooks/logs/{attempt_id}", "", false, 200},
 	{"POST", "/v0/api_webhooks/logs/{attempt_id}/redeliver", "", false, 202},
+	{"GET", "/v0/api_webhooks/logs/stream", "", false, 200},
 	{"DELETE", "/v0/api_webhooks/{id}", "", false, 204},
 	{"POST", "/v0/api_webhooks/{id}/replay", `{}`, false, 202},
 	{"GET", "/v0/replays/{replay_id}", "", false, 200},
@@ -52,6 +53,7 @@ var allRoutes = []route{
 	{"POST", "/v0/api_keys", `{"tenant": "acme", "name": "x"}`, true, 201},
 	{"GET", "/v0/api_keys", "", true, 200},
 	{"DELETE", "/v0/api_keys/{key_id}", "", true, 204},
+	{"POST", "/v0/portal_links", `{"tenant": "acme"}`, true, 201},
 }
 
 // perTenant reports whether what the route's path names belongs to a tenant.

@@ -84,10 +84,15 @@ type Options struct {
 	Publisher Publisher
 	Replays   Replays
 	History   History
+	Recorded  Recorded
+	Tail      Tail
+	Links     Links
 
 	Logger  *slog.Logger // where internal errors go; nil: nowhere
 	Brand   string       // stands in header names and in the reference; empty: Clubmed
 	Version string       // of the OpenAPI document
+	// PublicURL is where browsers reach the server, without a slash at the end.
+	PublicURL string
 	// PayloadLimit is the size of the largest payload in bytes; 0: 1 MiB. The
 	// publisher holds each payload to it; the API derives its body limits.
 	PayloadLimit int64
@@ -129,6 +134,7 @@ type API struct {
 	huma    huma.API
 	listed  []*huma.Operation // in the order of routes.go
 	cursors cursors
+	streams chan struct{} // one element for each open stream
 	// The OpenAPI document without its webhooks section, and the reference page:
 	// made when they are first asked for, since most servers start to deliver.
 	document  func() []byte
@@ -138,7 +144,7 @@ type API struct {
 // New makes the API. It panics when its own routes contradict each other.
 func New(o Options) *API {
 	o.setDefaults()
-	a := &API{Options: o, mux: http.NewServeMux(), cursors: cursors{key: o.CursorKey}}
+	a := &API{Options: o, mux: http.NewServeMux(), cursors: cursors{key: o.CursorKey}, streams: make(chan struct{}, maxStreams)}
 	a.huma = newHuma(a)
 	a.routes()
 	a.mux.HandleFunc("/", a.noRoute)

@@ -34,6 +34,7 @@ type world struct {
 	pings     [][]byte
 	replays   []postrider.Replay
 	filters   []postrider.AttemptFilter
+	links     []postrider.Session
 	fail      error // what the publisher and the history answer
 }
 
@@ -406,6 +407,7 @@ func newClient(tb testing.TB, options ...func(*api.Options)) *client {
 	logs := &bytes.Buffer{}
 	o := api.Options{
 		Keys: w, Tenants: w, Webhooks: w, Catalogue: w, Publisher: w, Replays: w, History: w,
+		Recorded: w, Tail: newQuiet(), Links: w,
 		Logger: slog.New(slog.NewTextHandler(logs, nil)), Version: "1.2.3",
 	}
 	for _, option := range options {

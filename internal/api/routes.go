@@ -99,6 +99,7 @@ func (a *API) routes() {
 		text: "The event of this attempt goes to its webhook once more, with the same event id, to the URL " +
 			"and with the secret of now.",
 	}, a.redeliver)
+	a.registerStream()
 	register(a, operation{
 		method: "POST", path: "/v0/api_webhooks/{id}/replay", id: "startReplay", group: replaysGroup, status: 202,
 		errors:  []int{http.StatusConflict},
@@ -189,6 +190,7 @@ func (a *API) routes() {
 		group: accountsGroup, access: operatorOnly, status: 204,
 		summary: "Revoke an API key", text: "It stops working at once.",
 	}, a.deleteAPIKey)
+	a.registerPortal()
 
 	a.mux.HandleFunc("GET /openapi.json", a.serveDocument)
 	a.mux.HandleFunc("GET /docs/api", a.serveReference)

@@ -14,6 +14,7 @@ import (
 	"net/http"
 	"net/netip"
 	"os"
+	"runtime/debug"
 	"time"
 
 	"golang.org/x/sync/errgroup"
@@ -41,6 +42,7 @@ type app struct {
 	lanes     *dispatch.Dispatcher
 	publisher *publish.Publisher
 	replayer  *publish.Replayer
+	tail      *tail
 	handler   http.Handler
 }
 
@@ -48,6 +50,7 @@ type app struct {
 // requests, attempts in flight finish, everything else goes back to the store.
 // Results for the operator go to stdout, the log to stderr.
 func Serve(ctx context.Context, c config.Serve, version string, stdout, stderr io.Writer) (err error) {
+	defer tuneGC()()
 	a, err := build(ctx, c, version, stderr)
 	if err != nil {
 		return err
@@ -58,6 +61,7 @@ func Serve(ctx context.Context, c config.Serve, version string, stdout, stderr i
 		return err
 	}
 	run, ctx := errgroup.WithContext(ctx)
+	defer context.AfterFunc(ctx, a.tail.stop)()
 	if c.Dev {
 		if greeting, err = a.develop(ctx, run, stdout); err != nil {
 			return err
@@ -81,14 +85,29 @@ func Serve(ctx context.Context, c config.Serve, version string, stdout, stderr i
 			return errors.Join(fmt.Errorf("write the address file: %w", err), a.listener.Close())
 		}
 	}
-	fmt.Fprintf(stdout, "Postrider is ready on %s\n%s", a.url(), greeting) //nolint:errcheck // nobody is left to tell
+	fmt.Fprintf(stdout, "Postrider is ready on %s\n%s", a.url(), greeting)
 	return run.Wait()
+}
+
+// gcPercent lets the heap grow a little further between collections than Go
+// does by itself: what lives long here is small, and most of what is allocated
+// dies with its request.
+const gcPercent = 200
+
+// tuneGC sets gcPercent unless the operator has set GOGC, and returns what sets
+// it back.
+func tuneGC() (undo func()) {
+	before := debug.SetGCPercent(gcPercent)
+	if before != 100 {
+		debug.SetGCPercent(before)
+	}
+	return func() { debug.SetGCPercent(before) }
 }
 
 // build opens and connects the parts. It starts nothing but the store's
 // writer.
 func build(ctx context.Context, c config.Serve, version string, stderr io.Writer) (_ *app, err error) {
-	a := &app{config: c, logger: newLogger(c, stderr)}
+	a := &app{config: c, logger: newLogger(c, stderr), tail: newTail()}
 	defer func() {
 		if err != nil {
 			err = errors.Join(err, a.close())
@@ -120,7 +139,7 @@ func build(ctx context.Context, c config.Serve, version string, stderr io.Writer
 		return nil, err
 	}
 	a.lanes = dispatch.New(dispatch.Options{
-		Store: a.store, Webhooks: a.registry, Sender: a.client, Logger: a.logger, Brand: c.Brand, Version: version,
+		Store: heard{a.store, a.tail}, Webhooks: a.registry, Sender: a.client, Logger: a.logger, Brand: c.Brand, Version: version,
 		Timeout: c.Timeout, RetrySchedule: c.RetrySchedule, MaxInFlight: c.MaxInFlight, Announce: a.announce,
 	})
 	a.publisher = publish.New(publish.Options{
@@ -134,11 +153,16 @@ func build(ctx context.Context, c config.Serve, version string, stderr io.Writer
 	if err != nil {
 		return nil, fmt.Errorf("derive the key of cursors: %w", err)
 	}
-	a.handler = a.withHealth(api.New(api.Options{
+	pages, err := a.withPortal(api.New(api.Options{
 		Keys: a.registry, Tenants: a.registry, Webhooks: a.registry, Catalogue: a.registry,
-		Publisher: a.publisher, Replays: a.replayer, History: a.store, Logger: a.logger, Brand: c.Brand, Version: version,
+		Publisher: a.publisher, Replays: a.replayer, History: a.store, Recorded: a.store, Tail: a.tail, Links: a.store,
+		PublicURL: a.publicURL(), Logger: a.logger, Brand: c.Brand, Version: version,
 		PayloadLimit: c.PayloadLimit, CursorKey: [32]byte(cursorKey),
-	}))
+	}), key, version)
+	if err != nil {
+		return nil, err
+	}
+	a.handler = a.withHealth(pages)
 	return a, nil
 }
 

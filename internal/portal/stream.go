@@ -2,6 +2,7 @@ package portal
 
 import (
 	"bytes"
+	"errors"
 	"net/http"
 	"strings"
 	"time"
@@ -130,7 +131,7 @@ type stream struct {
 // write sends at once, and reports whether anybody is there. The server's
 // limit on the whole answer is lifted for as long as it is being read.
 func (s *stream) write(text string) bool {
-	if err := s.control.SetWriteDeadline(time.Now().Add(streamWrite)); err != nil {
+	if err := s.control.SetWriteDeadline(time.Now().Add(streamWrite)); err != nil && !errors.Is(err, http.ErrNotSupported) {
 		return false
 	}
 	if _, err := s.v.w.Write([]byte(text)); err != nil {
