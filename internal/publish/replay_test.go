@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net/http"
 	"slices"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -14,6 +15,13 @@ import (
 	"postrider/internal/dispatch"
 	"postrider/internal/testkit"
 )
+
+// unswept is a house whose replays must not need the sweep: it comes once an
+// hour.
+func unswept(o dispatch.Options) testkit.HouseOptions {
+	o.SweepEvery = time.Hour
+	return testkit.HouseOptions{Dispatch: o}
+}
 
 func once(w *postrider.Webhook) { w.RetrySchedule = []time.Duration{} }
 
@@ -25,7 +33,7 @@ func outage(t *testing.T, h *testkit.House, w postrider.Webhook, n int) (ids []s
 	for _, receipt := range h.Publish(n) {
 		ids = append(ids, receipt.ID)
 	}
-	testkit.Advance(24 * time.Hour)
+	testkit.Advance(time.Hour)
 	if states := h.States(ids[n-1]); states[postrider.DeliveryFailed] != 1 {
 		t.Fatalf("got %v of the last event, want it failed", states)
 	}
@@ -74,30 +82,30 @@ func eventsOf(requests []testkit.Received) (ids []string) {
 
 func TestReplay_SendsWhatFailedAtItsRateInTheOrderOfAcceptance(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		h := testkit.NewHouse(t, t.TempDir(), testkit.HouseOptions{Dispatch: dispatch.Options{MaxInFlight: 1}})
+		h := testkit.NewHouse(t, t.TempDir(), unswept(dispatch.Options{MaxInFlight: 1}))
 		w := h.Webhook("http://one.test/", once)
 		testkit.Advance(time.Second)
 		fine := h.Publish(3)
 		testkit.Advance(time.Second)
-		ids := outage(t, h, w, 1200)
+		ids := outage(t, h, w, 600)
 		before := len(h.To(w.URL))
 		replay := start(t, h, w, func(r *postrider.Replay) { r.Rate = 50 })
 		begun := time.Now()
-		testkit.Advance(12 * time.Second)
-		if halfway := progress(t, h, replay); halfway.State != postrider.ReplayRunning || halfway.Queued < 500 || halfway.Queued > 620 {
-			t.Errorf("got %+v after 12 seconds at 50 a second", halfway)
+		testkit.Advance(6 * time.Second)
+		if halfway := progress(t, h, replay); halfway.State != postrider.ReplayRunning || halfway.Queued < 280 || halfway.Queued > 310 {
+			t.Errorf("got %+v after 6 seconds at 50 a second", halfway)
 		}
 		testkit.Advance(time.Minute)
-		wantReplay(t, progress(t, h, replay), postrider.ReplayDone, 1200, 1200, 0)
+		wantReplay(t, progress(t, h, replay), postrider.ReplayDone, 600, 600, 0)
 		again := h.To(w.URL)[before:]
 		if !slices.Equal(eventsOf(again), ids) {
 			t.Errorf("got %d attempts, want the %d that failed, once each and in the order of acceptance", len(again), len(ids))
 		}
 		if len(again) == 0 {
-			t.FailNow()
+			t.Fatal("got no attempt")
 		}
-		if took := again[len(again)-1].At.Sub(begun); took < 23*time.Second || took > 26*time.Second {
-			t.Errorf("it took %v to send 1,200 at 50 a second", took)
+		if took := again[len(again)-1].At.Sub(begun); took < 11*time.Second || took > 13*time.Second {
+			t.Errorf("it took %v to send 600 at 50 a second", took)
 		}
 		attempts := h.Attempts(postrider.AttemptFilter{EventID: ids[7]})
 		if last := attempts[len(attempts)-1]; last.Trigger != postrider.TriggerReplay || last.Status != postrider.AttemptSuccess {
@@ -111,7 +119,7 @@ func TestReplay_SendsWhatFailedAtItsRateInTheOrderOfAcceptance(t *testing.T) {
 
 func TestReplay_OfADeliveryHasTheWholeRetrySchedule(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		h := testkit.NewHouse(t, t.TempDir(), testkit.HouseOptions{})
+		h := testkit.NewHouse(t, t.TempDir(), unswept(dispatch.Options{}))
 		w := h.Webhook("http://one.test/", once)
 		testkit.Advance(time.Second)
 		id := outage(t, h, w, 1)[0]
@@ -135,7 +143,7 @@ func TestReplay_OfADeliveryHasTheWholeRetrySchedule(t *testing.T) {
 // A dry run counts, and queues nothing.
 func TestReplay_TakesWhatIsAskedForAndNothingThatWaits(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		h := testkit.NewHouse(t, t.TempDir(), testkit.HouseOptions{})
+		h := testkit.NewHouse(t, t.TempDir(), unswept(dispatch.Options{}))
 		w := h.Webhook("http://one.test/", once)
 		other := h.Webhook("http://other.test/", once)
 		testkit.Advance(time.Second)
@@ -207,7 +215,7 @@ func TestReplay_TakesWhatIsAskedForAndNothingThatWaits(t *testing.T) {
 func TestReplay_GoesOnAfterACrash(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		dir := t.TempDir()
-		h := testkit.NewHouse(t, dir, testkit.HouseOptions{})
+		h := testkit.NewHouse(t, dir, unswept(dispatch.Options{}))
 		w := h.Webhook("http://one.test/", once)
 		testkit.Advance(time.Second)
 		ids := outage(t, h, w, 700) // more than one step collects
@@ -220,7 +228,7 @@ func TestReplay_GoesOnAfterACrash(t *testing.T) {
 			for _, id := range eventsOf(h.To(w.URL)[before:]) {
 				received[id]++
 			}
-			h = testkit.NewHouse(t, dir, testkit.HouseOptions{})
+			h = testkit.NewHouse(t, dir, unswept(dispatch.Options{}))
 		}
 		if got := progress(t, h, replay); got.State.Ended() {
 			t.Fatalf("got %+v, want it to have crashed in the middle", got)
@@ -245,12 +253,12 @@ func TestReplay_GoesOnAfterACrash(t *testing.T) {
 
 func TestReplay_ThatIsCancelledQueuesNothingMore(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		h := testkit.NewHouse(t, t.TempDir(), testkit.HouseOptions{})
+		h := testkit.NewHouse(t, t.TempDir(), unswept(dispatch.Options{}))
 		w := h.Webhook("http://one.test/", once)
 		testkit.Advance(time.Second)
-		outage(t, h, w, 3000)
+		outage(t, h, w, 800)
 		before := len(h.To(w.URL))
-		replay := start(t, h, w, func(r *postrider.Replay) { r.Rate = 100 })
+		replay := start(t, h, w, func(r *postrider.Replay) { r.Rate = 40 })
 		var conflict *postrider.Error
 		if _, err := h.Replayer.StartReplay(t.Context(), postrider.Replay{Tenant: w.Tenant, WebhookID: w.ID}); !errors.As(err, &conflict) ||
 			conflict.Kind != postrider.Conflict || conflict.Code != "replay_running" {
@@ -262,9 +270,9 @@ func TestReplay_ThatIsCancelledQueuesNothingMore(t *testing.T) {
 			t.Fatal(err)
 		}
 		testkit.Advance(time.Hour)
-		wantReplay(t, progress(t, h, replay), postrider.ReplayStopped, 3000, cancelled.Queued, 0)
-		if got := len(h.To(w.URL)) - before; got != cancelled.Queued || got < 900 || got > 1100 {
-			t.Errorf("got %d attempts of %d that were queued in 10 seconds at 100 a second", got, cancelled.Queued)
+		wantReplay(t, progress(t, h, replay), postrider.ReplayStopped, 800, cancelled.Queued, 0)
+		if got := len(h.To(w.URL)) - before; got != cancelled.Queued || got < 380 || got > 420 {
+			t.Errorf("got %d attempts of %d that were queued in 10 seconds at 40 a second", got, cancelled.Queued)
 		}
 		if again, err := h.Replayer.CancelReplay(t.Context(), w.Tenant, replay.ID); err != nil || again.EndedAt != cancelled.EndedAt {
 			t.Errorf("got %+v, %v for a second cancellation, want the first", again, err)
@@ -274,7 +282,7 @@ func TestReplay_ThatIsCancelledQueuesNothingMore(t *testing.T) {
 		}
 		rest := start(t, h, w, func(*postrider.Replay) {})
 		testkit.Advance(time.Hour)
-		wantReplay(t, progress(t, h, rest), postrider.ReplayDone, 3000-cancelled.Queued, 3000-cancelled.Queued, 0)
+		wantReplay(t, progress(t, h, rest), postrider.ReplayDone, 800-cancelled.Queued, 800-cancelled.Queued, 0)
 		if _, err := h.Replayer.Replay(t.Context(), "another", replay.ID); !errors.As(err, &conflict) || conflict.Kind != postrider.NotFound {
 			t.Errorf("got %v for another tenant's replay, want it missing", err)
 		}
@@ -285,16 +293,16 @@ func TestReplay_ThatIsCancelledQueuesNothingMore(t *testing.T) {
 // in nobody's way.
 func TestReplay_OfAHeldWebhookWaitsAndBlocksNobody(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		h := testkit.NewHouse(t, t.TempDir(), testkit.HouseOptions{})
+		h := testkit.NewHouse(t, t.TempDir(), unswept(dispatch.Options{}))
 		w := h.Webhook("http://one.test/", once)
 		other := h.Webhook("http://other.test/", func(w *postrider.Webhook) { w.Events = []string{"room_status.*"} })
 		testkit.Advance(time.Second)
-		outage(t, h, w, 2000)
+		outage(t, h, w, 800)
 		h.Update(w, func(w *postrider.Webhook) { w.Paused = true })
 		replay := start(t, h, w, func(r *postrider.Replay) { r.Rate = 1000 })
 		second := start(t, h, other, func(r *postrider.Replay) { r.Status, r.Rate = postrider.ReplayAll, 1000 })
 		testkit.Advance(time.Hour)
-		if got := progress(t, h, replay); got.State != postrider.ReplayRunning || got.Total != 2000 || got.Queued != 500 {
+		if got := progress(t, h, replay); got.State != postrider.ReplayRunning || got.Total != 800 || got.Queued != 500 {
 			t.Errorf("got %+v, want 500 queued", got)
 		}
 		if got := progress(t, h, second); got.State != postrider.ReplayDone {
@@ -308,13 +316,13 @@ func TestReplay_OfAHeldWebhookWaitsAndBlocksNobody(t *testing.T) {
 		}
 		h.Update(w, func(w *postrider.Webhook) { w.Paused = false })
 		testkit.Advance(time.Minute)
-		wantReplay(t, progress(t, h, replay), postrider.ReplayDone, 2000, 2000, 0)
+		wantReplay(t, progress(t, h, replay), postrider.ReplayDone, 800, 800, 0)
 	})
 }
 
 func TestReplay_EndsWithItsWebhook(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		h := testkit.NewHouse(t, t.TempDir(), testkit.HouseOptions{})
+		h := testkit.NewHouse(t, t.TempDir(), unswept(dispatch.Options{}))
 		w := h.Webhook("http://one.test/", once)
 		testkit.Advance(time.Second)
 		outage(t, h, w, 100)
@@ -337,9 +345,9 @@ func TestReplay_EndsWithItsWebhook(t *testing.T) {
 
 func TestReplay_WaitsForAStoreThatIsAway(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		away := false
-		h := testkit.NewHouse(t, t.TempDir(), testkit.HouseOptions{Trouble: func(call string) error {
-			if away && (call == "AdvanceReplay" || call == "OpenReplays") {
+		var away atomic.Bool
+		h := testkit.NewHouse(t, t.TempDir(), testkit.HouseOptions{Dispatch: dispatch.Options{SweepEvery: time.Hour}, Trouble: func(call string) error {
+			if away.Load() && (call == "AdvanceReplay" || call == "OpenReplays") {
 				return errors.New("the store is away")
 			}
 			return nil
@@ -349,9 +357,9 @@ func TestReplay_WaitsForAStoreThatIsAway(t *testing.T) {
 		outage(t, h, w, 50)
 		replay := start(t, h, w, func(r *postrider.Replay) { r.Rate = 10 })
 		testkit.Advance(2 * time.Second)
-		away = true
+		away.Store(true)
 		testkit.Advance(time.Minute)
-		away = false
+		away.Store(false)
 		testkit.Advance(10 * time.Second)
 		wantReplay(t, progress(t, h, replay), postrider.ReplayDone, 50, 50, 0)
 	})
@@ -359,7 +367,7 @@ func TestReplay_WaitsForAStoreThatIsAway(t *testing.T) {
 
 func TestReplay_Faults(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		h := testkit.NewHouse(t, t.TempDir(), testkit.HouseOptions{})
+		h := testkit.NewHouse(t, t.TempDir(), unswept(dispatch.Options{}))
 		w := h.Webhook("http://one.test/", once)
 		for code, change := range map[string]func(*postrider.Replay){
 			"invalid_time_range": func(r *postrider.Replay) { r.From = time.Now().Add(time.Hour) },
