@@ -129,6 +129,7 @@ var refusals = []refusal{
 	{request: hook, body: `{"events": ["*.updated"]}`, status: 422, code: "invalid_event", fields: "events[0]"},
 	{request: batch, body: `[` + eventWith(`"event": "a.b"`) + `, {"event": "A", "payload": 1}]`, status: 422, code: "invalid_event", fields: "[1].event"},
 	{request: hook, body: `{"events": []}`, status: 422, code: "invalid_events", fields: "events"},
+	{request: "POST /v0/portal_links", body: `{"tenant": "acme", "expires_in": 3601}`, status: 422, code: "invalid_expires_in", fields: "expires_in"},
 	{request: types, body: `{"example": "` + strings.Repeat("a", 257<<10) + `"}`, status: 422, code: "invalid_example", fields: "example"},
 	{request: "POST /v0/api_webhooks/{webhook}/rotate_secret", body: `{"grace_seconds": 604801}`, status: 422, code: "invalid_grace", fields: "grace_seconds"},
 	{request: hooks, body: webhookWith(`"headers": {"X A": "1"}`), status: 422, code: "invalid_header_name", fields: "headers"},
@@ -187,6 +188,7 @@ var notProvoked = map[string]string{
 	"internal":          "only a fault of the server's own brings it about",
 	"store_unavailable": "it takes a broken disk; the store's tests break one",
 	"storage_full":      "it takes a full disk; the store's tests fill one",
+	"too_many_streams":  "it takes hundreds of open connections: TestErrors_TooManyStreams opens them",
 	"unavailable":       "nobody is left to read it",
 }
 
@@ -361,6 +363,36 @@ func TestErrors_ABodyThatEndsEarly(t *testing.T) {
 		t.Errorf("got %s", answer)
 	}
 	wantUnchanged(t, server, before)
+}
+
+func TestErrors_TooManyStreams(t *testing.T) {
+	server := e2e.Start(t, t.TempDir())
+	client := &http.Client{Transport: &http.Transport{}}
+	defer client.CloseIdleConnections()
+	for opened := range 1000 {
+		request, err := http.NewRequestWithContext(t.Context(), http.MethodGet, server.URL+"/v0/api_webhooks/logs/stream", http.NoBody)
+		if err != nil {
+			t.Fatal(err)
+		}
+		request.Header.Set("X-Api-Key", server.Key)
+		response, err := client.Do(request)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer response.Body.Close() //nolint:errcheck // nothing more is read
+		if response.StatusCode == http.StatusOK {
+			continue
+		}
+		text, err := io.ReadAll(response.Body)
+		if err != nil || response.StatusCode != http.StatusTooManyRequests || !strings.Contains(string(text), `"code":"too_many_streams"`) {
+			t.Errorf("got %d %s, %v", response.StatusCode, text, err)
+		}
+		if opened < 16 || response.Header.Get("Retry-After") == "" {
+			t.Errorf("got it after %d streams, to be tried again in %q seconds", opened, response.Header.Get("Retry-After"))
+		}
+		return
+	}
+	t.Error("a thousand streams are open")
 }
 
 // forbidden are URLs that lead where a webhook must not, or could be taken for
