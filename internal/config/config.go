@@ -2,6 +2,9 @@
 // flag, the environment's variable, the file's key, the default, the check and
 // the sentence of the reference page come from one struct.
 //
+// It also knows which server the commands of the API speak to, and the profiles
+// that a user keeps for them.
+//
 // It must not know what a setting does. The command line fills the struct, and
 // the app is built from it.
 package config
