@@ -1,8 +1,10 @@
 // Package cli is the command line: it reads arguments and settings, calls the
 // command that they name, and turns how it ended into words and an exit code.
 //
-// It knows commands, flags, errors and hints. It must not know how a command
-// does its work: main hands the work in, as functions.
+// It knows commands, flags, errors and hints, and how to speak to a server over
+// the public API: what it does there, any other client can. It must not know a
+// store, nor how the commands that run something do their work: main hands that
+// in, as functions.
 package cli
 
 import (
@@ -10,6 +12,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"os"
 	"strings"
 
 	"github.com/alecthomas/kong"
@@ -41,22 +44,38 @@ type Commands struct {
 type grammar struct {
 	ShowVersion kong.VersionFlag `name:"version" hidden:"" help:"The same as the command version."`
 
-	Serve  serveCommand `cmd:"" help:"Run the server."`
-	Sink   sinkCommand  `cmd:"" help:"Run a receiver that shows deliveries and checks their signatures."`
-	Bench  benchCommand `cmd:"" help:"Measure a server: rates, latencies, processor time and memory."`
+	Webhooks webhooksCommands `cmd:"" group:"Over the API:" help:"Work with webhooks."`
+	Logs     logsCommands     `cmd:"" group:"Over the API:" help:"See what was sent and answered, and send it again."`
+	Events   eventsCommands   `cmd:"" group:"Over the API:" help:"See the catalogue, and publish."`
+	Trigger  trigger          `cmd:"" group:"Over the API:" help:"Publish the catalogue's example of an event type."`
+	Tenants  tenantsCommands  `cmd:"" group:"Over the API:" help:"Work with tenants."`
+	Keys     keysCommands     `cmd:"" group:"Over the API:" help:"Work with API keys."`
+	Profile  profileCommands  `cmd:"" group:"Over the API:" help:"Keep servers and the keys to them under names."`
+
+	Sign   sign        `cmd:"" group:"Tools of a receiver:" help:"Print the headers that a body would be signed with."`
+	Verify verify      `cmd:"" group:"Tools of a receiver:" help:"Check the signatures of a request, and say why one fails."`
+	Sink   sinkCommand `cmd:"" group:"Tools of a receiver:" help:"Run a receiver that shows deliveries and checks their signatures."`
+
+	Serve  serveCommand `cmd:"" group:"The server:" help:"Run the server."`
+	Doctor doctor       `cmd:"" group:"The server:" help:"Look for what is wrong with the server and the way to it, and say what to do."`
+	Bench  benchCommand `cmd:"" group:"The server:" help:"Measure a server: rates, latencies, processor time and memory."`
 	Config struct {
 		Check   checkCommand   `cmd:"" help:"Say what is wrong with the settings that serve would start with."`
 		Default defaultCommand `cmd:"" help:"Print a settings file with every key, its meaning and its default."`
 		Doc     docCommand     `cmd:"" help:"Print the reference page of the settings, in Markdown."`
-	} `cmd:"" help:"Check the settings, or show what can be set."`
-	Version versionCommand `cmd:"" help:"Print the version, the commit and the Go version of this program."`
+	} `cmd:"" group:"The server:" help:"Check the settings, or show what can be set."`
+
+	Completion completion     `cmd:"" group:"This program:" help:"Print what makes a shell complete commands and flags."`
+	Version    versionCommand `cmd:"" group:"This program:" help:"Print the version, the commit and the Go version of this program."`
 }
 
 // A process is what a command works with.
 type process struct {
 	commands       Commands
 	build          build
+	stdin          io.Reader
 	stdout, stderr io.Writer
+	selected       *kong.Node // the command that runs
 }
 
 // errReported ends a command that has said on stdout what is wrong.
@@ -65,7 +84,7 @@ var errReported = errors.New("reported on stdout")
 // Run runs the command that args name and returns the exit code: 0 when it did
 // its work, 1 when it failed, 2 when the command line or a setting is wrong.
 func Run(ctx context.Context, args []string, stdout, stderr io.Writer, commands Commands) int {
-	p := &process{commands: commands, build: thisBuild(commands.Version), stdout: stdout, stderr: stderr}
+	p := &process{commands: commands, build: thisBuild(commands.Version), stdin: os.Stdin, stdout: stdout, stderr: stderr}
 	answered := false // by --help or --version, after which kong goes on parsing
 	parser := kong.Must(&grammar{Bench: benchCommand{scenarios: commands.Scenarios}},
 		kong.Name("postrider"),
@@ -85,6 +104,7 @@ func Run(ctx context.Context, args []string, stdout, stderr io.Writer, commands 
 	case err != nil:
 		return p.misused(err)
 	}
+	p.selected = parsed.Selected()
 	if err := parsed.Run(p); err != nil {
 		return p.failed(err)
 	}

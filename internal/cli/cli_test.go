@@ -8,6 +8,7 @@ import (
 	"io"
 	"os"
 	"os/exec"
+	"os/signal"
 	"strconv"
 	"strings"
 	"testing"
@@ -22,10 +23,12 @@ var update = flag.Bool("update", false, "write what the commands print into the 
 
 func TestMain(m *testing.M) {
 	testscript.Main(m, map[string]func(){"postrider": func() {
-		code := Run(context.Background(), os.Args[1:], os.Stdout, os.Stderr, Commands{
+		ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt) // as main does
+		code := Run(ctx, os.Args[1:], os.Stdout, os.Stderr, Commands{
 			Version: "v1.2.3", Serve: started, Sink: received, Bench: measured,
 			Scenarios: [][2]string{{"throughput", "one webhook, single publishes"}},
 		})
+		stop()
 		os.Exit(code) //nolint:forbidigo // this process is the command
 	}})
 }

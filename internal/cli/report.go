@@ -47,6 +47,8 @@ func (p *process) failed(err error) int {
 			p.report(fault.Error(), fault.Hint)
 		}
 		return exitUsage
+	case p.reportRemote(err):
+		return exitFailed
 	}
 	p.report(err.Error(), hintFor(err))
 	return exitFailed
