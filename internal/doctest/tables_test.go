@@ -6,6 +6,7 @@ import (
 	"go/ast"
 	"go/parser"
 	"go/token"
+	"os/exec"
 	"path/filepath"
 	"regexp"
 	"slices"
@@ -102,6 +103,25 @@ func TestAPI_TellsOfWhatThereIs(t *testing.T) {
 
 // route finds `POST /v0/events` and its like.
 var route = regexp.MustCompile("`(GET|POST|PUT|PATCH|DELETE) (/v0/[^`?]*)`")
+
+// The program's own list of commands is the whole one; a group of commands is
+// one row.
+func TestCommandLine_ListsEveryCommand(t *testing.T) {
+	help, err := exec.CommandContext(t.Context(), e2e.Binary(t), "--help").Output()
+	if err != nil {
+		t.Fatal(err)
+	}
+	var commands []string
+	for _, found := range command.FindAllStringSubmatch(string(help), -1) {
+		if !slices.Contains(commands, found[1]) {
+			commands = append(commands, found[1])
+		}
+	}
+	wantSame(t, "docs/cli.md", read(t, "docs/cli.md").names(t, "Commands"), commands)
+}
+
+// command finds the first word of "  webhooks list      List webhooks, …".
+var command = regexp.MustCompile(`(?m)^  ([a-z]+)(?: [a-z]+)? {2,}[A-Z]`)
 
 // setting finds the links to a key of the settings.
 var setting = regexp.MustCompile("\\[`([^`]+)`\\]\\([a-z./]*configuration\\.md#([^)]+)\\)")
