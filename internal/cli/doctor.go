@@ -144,7 +144,7 @@ func examineData(x *examination, dir string) {
 	}
 	var disk syscall.Statfs_t
 	if err := syscall.Statfs(dir, &disk); err == nil {
-		if free := uint64(disk.Bavail) * uint64(disk.Bsize); free < 1<<30 {
+		if free := disk.Bavail * uint64(disk.Bsize); free < 1<<30 {
 			x.note("disk", "warn", fmt.Sprintf("%d MiB are free for %s", free>>20, dir), "make room: a full disk takes no events")
 		} else {
 			x.note("disk", "ok", fmt.Sprintf("%d GiB are free", free>>30), "")
@@ -159,7 +159,7 @@ func examineData(x *examination, dir string) {
 		x.note("data", "fail", err.Error(), "run it as the user that the server runs as")
 		return
 	}
-	defer lock.Close()
+	defer lock.Close() //nolint:errcheck // nothing was written
 	// The lock is given back at once; only a server that starts in this very
 	// moment could be turned away by it.
 	if err := syscall.Flock(int(lock.Fd()), syscall.LOCK_SH|syscall.LOCK_NB); err == nil {
@@ -175,20 +175,24 @@ func examineServer(ctx context.Context, x *examination, c *client) bool {
 		x.note("server", "warn", c.Server+" is spoken to without TLS: keys can be read on the way", "put it behind a proxy with TLS, and write https://")
 	}
 	started := time.Now()
-	answer, body, err := c.do(ctx, request{path: "/healthz"})
+	got, err := c.do(ctx, request{path: "/healthz"})
 	took := time.Since(started)
 	if silent, ok := errors.AsType[*unreachable](err); ok {
 		x.note("server", "fail", silent.Error(), silent.hint())
 		return false
 	}
-	if err != nil || answer.StatusCode != http.StatusOK {
+	if err != nil || got.status != http.StatusOK {
 		x.note("server", "fail", c.Server+" does not answer like a Postrider server", "does --server or POSTRIDER_SERVER name the right one?")
 		return false
 	}
 	x.note("server", "ok", fmt.Sprintf("%s answers in %v", c.Server, took.Round(time.Millisecond)), "")
-	examineClock(x, answer.Header.Get("Date"), started, took)
-	if answer, body, err = c.do(ctx, request{path: "/readyz"}); err != nil || answer.StatusCode != http.StatusOK {
-		x.note("ready", "fail", "it cannot accept events: "+strings.TrimSpace(string(body)), "the server's log says why")
+	examineClock(x, got.header.Get("Date"), started, took)
+	switch got, err = c.do(ctx, request{path: "/readyz"}); {
+	case err != nil:
+		x.note("ready", "fail", err.Error(), "")
+		return false
+	case got.status != http.StatusOK:
+		x.note("ready", "fail", "it cannot accept events: "+strings.TrimSpace(string(got.body)), "the server's log says why")
 		return false
 	}
 	x.note("ready", "ok", "it accepts events", "")

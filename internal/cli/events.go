@@ -142,7 +142,7 @@ func (e *publishEvent) Run(ctx context.Context, p *process) error {
 	source, payload := "--payload", []byte(e.Payload)
 	if e.Payload == "" {
 		source = "<file>"
-		if payload, err = p.readBody("file", e.File); err != nil {
+		if payload, err = p.readBody(e.File); err != nil {
 			return err
 		}
 	}
@@ -171,7 +171,7 @@ An event is {"event": "room_status.updated", "payload": …}, and may have tenan
 
 // Run publishes.
 func (b *publishBatch) Run(ctx context.Context, p *process) error {
-	body, err := p.readBody("file", b.File)
+	body, err := p.readBody(b.File)
 	if err != nil {
 		return err
 	}

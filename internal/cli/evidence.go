@@ -63,7 +63,7 @@ func (e *evidence) checkStandard(secrets []string, body []byte) error {
 }
 
 func (e *evidence) signedAt() time.Time {
-	seconds, _ := strconv.ParseInt(e.header.Get(signature.HeaderTimestamp), 10, 64) //nolint:errcheck // it was verified
+	seconds, _ := strconv.ParseInt(e.header.Get(signature.HeaderTimestamp), 10, 64)
 	return time.Unix(seconds, 0)
 }
 

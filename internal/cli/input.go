@@ -26,14 +26,14 @@ func (p *process) readInput() ([]byte, error) {
 	return text, nil
 }
 
-// readBody reads the file that an argument names, or the standard input. It
+// readBody reads what the argument <file> names, or the standard input. It
 // does not wait for a person to type where the argument was forgotten.
-func (p *process) readBody(argument, path string) ([]byte, error) {
+func (p *process) readBody(path string) ([]byte, error) {
 	if path != "" {
-		return p.readFile("<"+argument+">", path)
+		return p.readFile("<file>", path)
 	}
 	if file, ok := p.stdin.(*os.File); ok && isTerminal(file) {
-		return nil, misuse("<"+argument+">", "is missing, and nothing comes from the standard input", "name a file, or - to type it and end with Ctrl-D")
+		return nil, misuse("<file>", "is missing, and nothing comes from the standard input", "name a file, or - to type it and end with Ctrl-D")
 	}
 	return p.readInput()
 }

@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"mime"
 	"net/http"
 	"net/url"
@@ -89,49 +90,54 @@ func encoded(value any) []byte {
 // call sends a request and returns the answer's body. Its error is a *problem
 // when the server refused, an *unreachable when it could not be asked.
 func (c *client) call(ctx context.Context, r request) ([]byte, error) {
-	answer, body, err := c.do(ctx, r)
+	got, err := c.do(ctx, r)
 	if err != nil {
 		return nil, err
 	}
-	if answer.StatusCode/100 != 2 {
-		return nil, c.refusal(answer, body)
+	if got.status/100 != 2 {
+		return nil, c.refusal(got)
 	}
-	return body, nil
+	return got.body, nil
+}
+
+// An answer is what came back, whatever it is.
+type answer struct {
+	status int
+	header http.Header
+	body   []byte
 }
 
 // do sends a request and reads what comes, whatever it is.
-func (c *client) do(ctx context.Context, r request) (*http.Response, []byte, error) {
+func (c *client) do(ctx context.Context, r request) (*answer, error) {
 	address := c.Server + r.path
 	if len(r.query) > 0 {
 		address += "?" + r.query.Encode()
 	}
 	asked, err := http.NewRequestWithContext(ctx, cmp.Or(r.method, http.MethodGet), address, bytes.NewReader(r.body))
 	if err != nil {
-		return nil, nil, fmt.Errorf("make the request: %w", err)
+		return nil, fmt.Errorf("make the request: %w", err)
 	}
 	if r.body != nil {
 		asked.Header.Set("Content-Type", "application/json")
 	}
-	for name, values := range r.header {
-		asked.Header[name] = values
-	}
+	maps.Copy(asked.Header, r.header)
 	if c.Key != "" {
 		asked.Header.Set("Authorization", "Bearer "+string(c.Key))
 	}
 	asked.Header.Set("User-Agent", "postrider-cli")
-	answer, err := c.http.Do(asked)
+	response, err := c.http.Do(asked)
 	if err != nil {
 		if failed, ok := errors.AsType[*url.Error](err); ok {
 			err = failed.Err // the URL would be told twice
 		}
-		return nil, nil, &unreachable{c.Server, err}
+		return nil, &unreachable{c.Server, err}
 	}
-	defer answer.Body.Close()
-	body, err := io.ReadAll(io.LimitReader(answer.Body, largestAnswer))
+	defer response.Body.Close()
+	body, err := io.ReadAll(io.LimitReader(response.Body, largestAnswer))
 	if err != nil {
-		return nil, nil, &unreachable{c.Server, err}
+		return nil, &unreachable{c.Server, err}
 	}
-	return answer, body, nil
+	return &answer{response.StatusCode, response.Header, body}, nil
 }
 
 // get reads one thing. Its text stays as it came.
@@ -195,14 +201,14 @@ func (c *client) list(ctx context.Context, o pages, path string, query url.Value
 }
 
 // refusal reads why a server said no.
-func (c *client) refusal(answer *http.Response, body []byte) error {
-	p := &problem{server: c.Server, wait: answer.Header.Get("Retry-After"), keyed: c.Key != ""}
-	mediaType, _, _ := mime.ParseMediaType(answer.Header.Get("Content-Type")) //nolint:errcheck // what is no type is no problem's
-	if mediaType == "application/problem+json" && json.Unmarshal(body, p) == nil && p.Code != "" {
+func (c *client) refusal(got *answer) error {
+	p := &problem{server: c.Server, wait: got.header.Get("Retry-After"), keyed: c.Key != ""}
+	mediaType, _, _ := mime.ParseMediaType(got.header.Get("Content-Type"))
+	if mediaType == "application/problem+json" && json.Unmarshal(got.body, p) == nil && p.Code != "" {
 		return p
 	}
-	said := "it answered with status " + strconv.Itoa(answer.StatusCode)
-	if to := answer.Header.Get("Location"); to != "" {
+	said := "it answered with status " + strconv.Itoa(got.status)
+	if to := got.header.Get("Location"); to != "" {
 		said += " and pointed to " + plain(to)
 	}
 	return &stranger{c.Server, said}

@@ -64,7 +64,7 @@ func (s *sign) Run(p *process) error {
 	if err != nil {
 		return err
 	}
-	if _, err := newVerifier(texts, nil); err != nil {
+	if err := checkSecrets(texts, nil); err != nil {
 		return err
 	}
 	at := time.Now()
@@ -79,7 +79,7 @@ func (s *sign) Run(p *process) error {
 	if len(s.ID) > signature.MaxID || strings.ContainsFunc(s.ID, func(r rune) bool { return r <= ' ' || r > '~' || r == '.' }) {
 		return misuse("--id", fmt.Sprintf("is not 1 to %d visible ASCII characters without a dot", signature.MaxID), "")
 	}
-	body, err := p.readBody("file", s.File)
+	body, err := p.readBody(s.File)
 	if err != nil {
 		return err
 	}
@@ -125,15 +125,14 @@ func stamp(source, text string, now time.Time) (time.Time, error) {
 	return moment(source, text, now)
 }
 
-// newVerifier refuses secrets and keys that are none as the flags that they
+// checkSecrets refuses secrets and keys that are none, by the flags that they
 // came from.
-func newVerifier(texts, public []string) (*signature.Verifier, error) {
+func checkSecrets(texts, public []string) error {
 	if len(texts)+len(public) == 0 {
-		return nil, misuse("--secret", "is needed", "give --secret-file FILE, --secret or POSTRIDER_SECRET")
+		return misuse("--secret", "is needed", "give --secret-file FILE, --secret or POSTRIDER_SECRET")
 	}
-	v, err := signature.NewVerifier(signature.Options{Secrets: texts, PublicKeys: public, Tolerance: time.Duration(1<<63 - 1)})
-	if err != nil {
-		return nil, misuse("--secret", strings.TrimPrefix(err.Error(), "signature: "), "")
+	if _, err := signature.NewVerifier(signature.Options{Secrets: texts, PublicKeys: public}); err != nil {
+		return misuse("--secret", strings.TrimPrefix(err.Error(), "signature: "), "")
 	}
-	return v, nil
+	return nil
 }

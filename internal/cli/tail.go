@@ -71,7 +71,7 @@ func (t *tailLogs) Run(ctx context.Context, p *process) error {
 		}
 		if err != nil {
 			if ctx.Err() != nil {
-				return nil
+				return nil //nolint:nilerr // Ctrl-C broke the call off
 			}
 			wait, passing := passingTrouble(err)
 			if !passing {
@@ -97,7 +97,7 @@ func (t *tailLogs) Run(ctx context.Context, p *process) error {
 // the server asks to be left alone.
 func passingTrouble(err error) (wait time.Duration, passing bool) {
 	if refusal, ok := errors.AsType[*problem](err); ok {
-		seconds, _ := strconv.Atoi(refusal.wait) //nolint:errcheck // what is no number asks for nothing
+		seconds, _ := strconv.Atoi(refusal.wait)
 		return time.Duration(seconds) * time.Second, refusal.wait != ""
 	}
 	_, silent := errors.AsType[*unreachable](err)

@@ -57,7 +57,7 @@ func (v *verify) Run(p *process) error {
 	if err != nil {
 		return err
 	}
-	if _, err := newVerifier(texts, v.PublicKey); err != nil {
+	if err := checkSecrets(texts, v.PublicKey); err != nil {
 		return err
 	}
 	if v.Tolerance <= 0 {
@@ -73,7 +73,7 @@ func (v *verify) Run(p *process) error {
 	if err != nil {
 		return err
 	}
-	body, err := p.readBody("file", v.File)
+	body, err := p.readBody(v.File)
 	if err != nil {
 		return err
 	}
