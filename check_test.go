@@ -192,8 +192,15 @@ func TestCheckHeaders_AreBoundedAndDifferInMoreThanCase(t *testing.T) {
 // and the receiver must see exactly this header and none more.
 func FuzzCheckHeaders(f *testing.F) {
 	for _, seed := range [][2]string{
-		{"X-Reference", "7"}, {"x-low", "a\tb"}, {"X", "a\r\nY: b"}, {"Host", "evil"}, {"authorization", "Bearer x"}, {"X", ""},
-		{"Cookie", "a=b; c"}, {"Date", "x"}, {"Set-Cookie", "é"},
+		{"X-Reference", "7"},
+		{"x-low", "a\tb"},
+		{"X", "a\r\nY: b"},
+		{"Host", "evil"},
+		{"authorization", "Bearer x"},
+		{"X", ""},
+		{"Cookie", "a=b; c"},
+		{"Date", "x"},
+		{"Set-Cookie", "é"},
 	} {
 		f.Add(seed[0], seed[1])
 	}

@@ -67,7 +67,7 @@ func TestSecret_IsNeverEncodedOtherwise(t *testing.T) {
 
 func wantHidden(t *testing.T, where, text string) {
 	t.Helper()
-	for _, seen := range []string{canary, fmt.Sprintf("%x", canary), fmt.Sprintf("%X", canary), fmt.Sprintf("% x", canary), fmt.Sprint([]byte(canary))} {
+	for _, seen := range []string{canary, fmt.Sprintf("%x", canary), fmt.Sprintf("%X", canary), fmt.Sprintf("% x", canary), fmt.Sprintf("%d", []byte(canary))} {
 		if strings.Contains(text, seen) {
 			t.Errorf("%s: got the secret in %q", where, text)
 		}

@@ -93,7 +93,7 @@ func (a *API) streamLogs(ctx context.Context, c *call, in *streamInput) (*huma.S
 	default:
 		return nil, errStreams
 	}
-	return &huma.StreamResponse{Body: func(hc huma.Context) {
+	return &huma.StreamResponse{Body: func(hc huma.Context) { //nolint:contextcheck // huma's has the request's
 		defer func() { <-a.streams }()
 		_, w := humago.Unwrap(hc)
 		s := stream{api: a, w: w, control: http.NewResponseController(w), filter: filter, after: after}

@@ -47,7 +47,7 @@ func (a *app) develop(ctx context.Context, run *errgroup.Group, stdout io.Writer
 	}
 	listener, err := new(net.ListenConfig).Listen(ctx, "tcp", sinkAddress)
 	if err != nil {
-		return a.devGreeting(keys, "none, since "+sinkAddress+" is in use"), nil
+		return a.devGreeting(keys, "none, since "+sinkAddress+" is in use"), nil //nolint:nilerr // there is a server all the same
 	}
 	receiver := sink.New(sink.Options{Secrets: a.sinkSecrets, Out: stdout, Brand: a.config.Brand})
 	run.Go(func() error { return sink.Serve(ctx, listener, receiver) })

@@ -138,9 +138,9 @@ func New(o Options) *Dispatcher {
 // recorded, and what waits in memory is given back to the store.
 func (d *Dispatcher) Run(ctx context.Context) error {
 	settled := make(chan struct{})
-	go func() {
+	go func() { //nolint:contextcheck // outcomes are recorded after the context has ended, too
 		defer close(settled)
-		d.settler.run() //nolint:contextcheck // outcomes are recorded after the context has ended, too
+		d.settler.run()
 	}()
 	d.start()
 	d.sweepUntil(ctx)

@@ -421,6 +421,7 @@ func (s *simulation) checkLog(key postrider.DeliveryKey, attempts []postrider.At
 		case postrider.FailExpired:
 			ended = true
 			continue
+		default:
 		}
 		sent++
 		if a.Number <= number {

@@ -315,7 +315,7 @@ func TestTrouble_APublishThatFailedSendsNothingAndTakesNoRoom(t *testing.T) {
 func wantSequenceOf(t *testing.T, got []testkit.Received, events int) {
 	t.Helper()
 	slices.SortFunc(got, func(a, b testkit.Received) int { return slices.Compare(a.Body, b.Body) })
-	wantSequence(t, got, 0, events-1)
+	wantSequence(t, got, events-1)
 }
 
 func TestTrouble_AWebhookThatCouldNotBeDisabledIsDisabledByTheNextAnswer(t *testing.T) {

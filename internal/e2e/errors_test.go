@@ -325,7 +325,7 @@ func texts(t *testing.T, db *sql.DB, query string) (list []string) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer rows.Close() //nolint:errcheck // rows.Err tells
+	defer rows.Close()
 	for rows.Next() {
 		var text string
 		if err := rows.Scan(&text); err != nil {
@@ -347,9 +347,9 @@ func TestErrors_ABodyThatEndsEarly(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer conn.Close() //nolint:errcheck // the test is over
+	defer conn.Close()
 	body := `{"event": "a.b", "payload": 1}`
-	fmt.Fprintf(conn, "POST /v0/events HTTP/1.1\r\nHost: x\r\nX-Api-Key: %s\r\nConnection: close\r\nContent-Length: %d\r\n\r\n%s", //nolint:errcheck // the answer tells
+	fmt.Fprintf(conn, "POST /v0/events HTTP/1.1\r\nHost: x\r\nX-Api-Key: %s\r\nConnection: close\r\nContent-Length: %d\r\n\r\n%s",
 		e2e.AdminKey, len(body)+1, body)
 	if err := conn.(*net.TCPConn).CloseWrite(); err != nil {
 		t.Fatal(err)
@@ -379,7 +379,7 @@ func TestErrors_TooManyStreams(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		defer response.Body.Close() //nolint:errcheck // nothing more is read
+		defer response.Body.Close()
 		if response.StatusCode == http.StatusOK {
 			continue
 		}

@@ -264,7 +264,9 @@ func scanAttempt(r row, a *postrider.Attempt, more ...any) error {
 	var dns, connect, tls, firstByte, total int64
 	o := &a.Outcome
 	into := []any{
-		scanID{&a.ID}, scanID{&a.WebhookID}, &a.EventID, &a.EventType, &a.Number, &a.Trigger, &at, &a.URL,
+		scanID{&a.ID},
+		scanID{&a.WebhookID},
+		&a.EventID, &a.EventType, &a.Number, &a.Trigger, &at, &a.URL,
 		&a.Status, &o.StatusCode, &o.Failure, &o.Detail, &next, &o.RemoteIP, &o.TLSVersion, &dns, &connect, &tls,
 		&firstByte, &total,
 	}

@@ -41,11 +41,23 @@ func openPlain(t *testing.T) *Store {
 // in writeSQL.
 func readSQL() [][2]string {
 	list := [][2]string{
-		{"tenants", tenantsSQL}, {"API keys", apiKeysSQL}, {"webhooks", webhooksSQL}, {"event types", eventTypesSQL},
-		{"event", eventSQL}, {"an event's queued deliveries", eventQueueSQL}, {"attempt", attemptSQL},
-		{"last attempt", lastAttemptSQL}, {"waiting webhooks", waitingSQL},
-		{"fan-outs", fanoutsSQL}, {"newest attempt", newestAttemptSQL}, {"tallies", talliesSQL}, {"oldest due", oldestSQL},
-		{"session", sessionSQL}, {"replay", replaySQL}, {"open replays", openReplaysSQL}, {"attempts to replay", replayedAttemptsSQL},
+		{"tenants", tenantsSQL},
+		{"API keys", apiKeysSQL},
+		{"webhooks", webhooksSQL},
+		{"event types", eventTypesSQL},
+		{"event", eventSQL},
+		{"an event's queued deliveries", eventQueueSQL},
+		{"attempt", attemptSQL},
+		{"last attempt", lastAttemptSQL},
+		{"waiting webhooks", waitingSQL},
+		{"fan-outs", fanoutsSQL},
+		{"newest attempt", newestAttemptSQL},
+		{"tallies", talliesSQL},
+		{"oldest due", oldestSQL},
+		{"session", sessionSQL},
+		{"replay", replaySQL},
+		{"open replays", openReplaysSQL},
+		{"attempts to replay", replayedAttemptsSQL},
 	}
 	id, at := postrider.NewID(), time.Now()
 	for _, page := range []struct {
@@ -173,7 +185,7 @@ func plan(t *testing.T, s *Store, query string) []string {
 	if err != nil {
 		t.Fatalf("explain %q: %v", query, err)
 	}
-	defer rows.Close()
+	defer rows.Close() //nolint:errcheck // what was read has been read
 	var steps []string
 	depth := map[int]int{}
 	for rows.Next() {

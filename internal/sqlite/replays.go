@@ -267,7 +267,7 @@ func collected(tx tx, r *postrider.Replay, limit int) ([]replayed, error) {
 	if err != nil {
 		return nil, fmt.Errorf("read what a replay has collected: %w", err)
 	}
-	defer rows.Close()
+	defer rows.Close() //nolint:errcheck // what was read has been read
 	var page []replayed
 	for rows.Next() {
 		var a replayed

@@ -78,7 +78,7 @@ func (s *Store) webhookRow(w *postrider.Webhook) ([]any, error) {
 	}
 	var sealed, schedule any
 	if part := sealedPartOf(w); part != nil {
-		plain, err := json.Marshal(part)
+		plain, err := json.Marshal(part) //nolint:gosec // it is sealed in the next step
 		if err != nil {
 			return nil, fmt.Errorf("encode the webhook's secrets: %w", err)
 		}

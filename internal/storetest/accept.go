@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"crypto/sha256"
 	"fmt"
+	"maps"
 	"slices"
 	"time"
 
@@ -47,9 +48,7 @@ var acceptTests = []test{
 	{"PayloadsStayByteForByte", func(s *stage) {
 		w := s.webhook()
 		want := map[string][]byte{}
-		for name, payload := range Payloads() {
-			want[name] = payload
-		}
+		maps.Copy(want, Payloads())
 		// A store keeps bytes; that they are JSON is not its business.
 		want["all bytes"] = make([]byte, 256)
 		for i := range want["all bytes"] {
@@ -111,7 +110,9 @@ var acceptTests = []test{
 		receipts, err := s.Accept(s.ctx(), list, nil)
 		s.must(err)
 		s.wantSame(receipts, []postrider.Receipt{
-			{ID: list[0].Event.ID, Deliveries: 1}, {ID: list[1].Event.ID, Deliveries: 3}, {ID: list[3].Event.ID},
+			{ID: list[0].Event.ID, Deliveries: 1},
+			{ID: list[1].Event.ID, Deliveries: 3},
+			{ID: list[3].Event.ID},
 			{ID: list[4].Event.ID, Deliveries: 3},
 		})
 	}},

@@ -2,7 +2,6 @@ package storetest
 
 import (
 	"bytes"
-	"fmt"
 	"slices"
 	"strings"
 	"time"
@@ -224,7 +223,7 @@ func (s *stage) waiting(limit int) (ids []postrider.ID) {
 		page, err := s.Waiting(s.ctx(), after, limit)
 		s.must(err)
 		if len(page) > limit {
-			s.t.Fatal(fmt.Sprintf("got a page of %d, want at most %d", len(page), limit))
+			s.t.Fatalf("got a page of %d, want at most %d", len(page), limit)
 		}
 		for _, w := range page {
 			ids, after = append(ids, w.WebhookID), w.WebhookID

@@ -195,7 +195,7 @@ func fill(v reflect.Value, except ...string) {
 		if !field.IsZero() || slices.Contains(except, v.Type().Field(i).Name) {
 			continue
 		}
-		if _, ok := field.Interface().(time.Time); ok {
+		if _, ok := reflect.TypeAssert[time.Time](field); ok {
 			field.Set(reflect.ValueOf(now()))
 			continue
 		}

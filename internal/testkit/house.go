@@ -131,7 +131,7 @@ func (h *House) Crash() {
 		h.supply.cut()
 		h.die()
 		h.leave()
-		<-h.gone // what could not be given back is an error, and is meant
+		<-h.gone //nolint:errcheck // what could not be given back is an error, and is meant
 		h.close()
 	})
 }
@@ -228,11 +228,11 @@ type wire struct{ h *House }
 
 func (w wire) Send(ctx context.Context, request *postrider.Request) postrider.Outcome {
 	if w.h.alive.Err() != nil {
-		return Hang(w.h.alive, request)
+		return Hang(w.h.alive, request) //nolint:contextcheck // a dead house's attempts end with it
 	}
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
-	defer context.AfterFunc(w.h.alive, cancel)()
+	defer context.AfterFunc(w.h.alive, cancel)() //nolint:contextcheck // a dead house's attempts end with it
 	return w.h.Receiver.Send(ctx, request)
 }
 

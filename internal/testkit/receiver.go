@@ -3,6 +3,7 @@ package testkit
 import (
 	"context"
 	"net/http"
+	"slices"
 	"sync"
 	"time"
 
@@ -76,7 +77,7 @@ func (r *Receiver) Script(answer Answer) {
 func (r *Receiver) All() []Received {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	return r.requests[:len(r.requests):len(r.requests)]
+	return slices.Clip(r.requests)
 }
 
 // To returns the attempts that arrived at a URL, pings aside.
