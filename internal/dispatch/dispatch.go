@@ -187,13 +187,24 @@ func (d *Dispatcher) releaseAll() error {
 	return nil
 }
 
-// Admit marks as claimed those deliveries that their lanes have room for now,
-// and keeps that room. The others are left to be claimed from the store.
+// Admit marks as claimed those deliveries of a request that their lanes have
+// room for now, and keeps that room. The others are left to be claimed from the
+// store, and with them all of the same lane that follow.
 func (d *Dispatcher) Admit(deliveries []postrider.Delivery) {
+	var full map[postrider.ID]bool
 	for i := range deliveries {
 		delivery := &deliveries[i]
-		w, found := d.o.Webhooks.WebhookByID(delivery.WebhookID)
-		delivery.Claimed = found && w.Sending() && d.lane(delivery.WebhookID).reserve(delivery)
+		id := delivery.WebhookID
+		w, found := d.o.Webhooks.WebhookByID(id)
+		if !found || !w.Sending() || full[id] {
+			continue
+		}
+		if delivery.Claimed = d.lane(id).reserve(delivery); !delivery.Claimed {
+			if full == nil {
+				full = map[postrider.ID]bool{}
+			}
+			full[id] = true
+		}
 	}
 }
 

@@ -108,9 +108,6 @@ func (l *lane) reserve(d *postrider.Delivery) bool {
 	}
 	if l.stopped || l.retired || l.ready.len()+l.reserved >= rows ||
 		l.bytes > 0 && (l.bytes+size > bytes || l.d.bytes.Load()+int64(size) > total) {
-		// A smaller one of the same request must not overtake it.
-		l.spilled = true
-		l.spills++
 		return false
 	}
 	l.reserved++

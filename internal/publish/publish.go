@@ -157,9 +157,7 @@ func deliveriesOf(event *postrider.Event, webhooks []*postrider.Webhook, trigger
 func (p *Publisher) commit(
 	ctx context.Context, accepted []postrider.Accepted, key *postrider.IdempotencyKey,
 ) ([]postrider.Receipt, error) {
-	for i := range accepted {
-		p.o.Lanes.Admit(accepted[i].Deliveries)
-	}
+	p.o.Lanes.Admit(joined(accepted))
 	receipts, err := p.o.Store.Accept(ctx, accepted, key)
 	for i := range accepted {
 		if err != nil || accepted[i].Repeated {
@@ -175,6 +173,24 @@ func (p *Publisher) commit(
 		return nil, fmt.Errorf("commit events: %w", err)
 	}
 	return receipts, nil
+}
+
+// joined is the deliveries of all events of a request as one list, of which
+// each event's are from here on a part.
+func joined(accepted []postrider.Accepted) []postrider.Delivery {
+	if len(accepted) == 1 {
+		return accepted[0].Deliveries
+	}
+	var all []postrider.Delivery
+	for i := range accepted {
+		all = append(all, accepted[i].Deliveries...)
+	}
+	rest := all
+	for i := range accepted {
+		n := len(accepted[i].Deliveries)
+		accepted[i].Deliveries, rest = rest[:n:n], rest[n:]
+	}
+	return all
 }
 
 // TryMatch tells where an event would go, or why it would be refused, and

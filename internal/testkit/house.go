@@ -257,11 +257,12 @@ func (s *supply) cut() {
 
 func (s *supply) ready(call string) error {
 	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.off {
+	off := s.off
+	s.mu.Unlock()
+	switch {
+	case off:
 		return errCrashed
-	}
-	if s.trouble != nil {
+	case s.trouble != nil:
 		return s.trouble(call)
 	}
 	return nil
