@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"sync"
+	"time"
 
 	sqlite "modernc.org/sqlite"
 	sqlite3 "modernc.org/sqlite/lib"
@@ -12,15 +13,16 @@ import (
 
 // A writer runs write operations in shared transactions. Whoever comes while a
 // commit is on its way to the disk waits in pending; the next transaction
-// takes all that wait. So a lone caller pays one fsync and no delay, and under
-// load the fsync is shared by as many as came during the last one: the batch
-// size adapts by itself.
+// takes all that wait. So a lone caller pays one fsync and no delay. Where
+// several share a transaction, the next one waits a moment for more of them:
+// the batch size adapts by itself to the load.
 type writer struct {
 	conn *conn
 
 	mu      sync.Mutex
 	pending []*operation
 	closed  bool
+	recent  int // operations in the last transaction
 	wake    chan struct{}
 	done    chan struct{}
 	failed  failure
@@ -65,6 +67,11 @@ func (t tx) queryRow(id statement, args ...any) oneRow {
 const (
 	// maxBatch bounds a transaction, so that nobody waits for an endless one.
 	maxBatch = 512
+	// gatherFor is how long a transaction waits for more when the last one had
+	// from company up to crowd operations.
+	gatherFor = 2 * time.Millisecond
+	company   = 4
+	crowd     = 96
 )
 
 func (w *writer) start() {
@@ -134,6 +141,7 @@ func (w *writer) loop() {
 	defer close(w.done)
 	for range w.wake {
 		for {
+			w.gather()
 			batch, closed := w.take()
 			if len(batch) == 0 {
 				if closed {
@@ -146,11 +154,23 @@ func (w *writer) loop() {
 	}
 }
 
+// gather waits for company where the last transaction had some. What a commit
+// costs beside its rows is then shared by more; nobody waits who is alone, or
+// in a crowd that is large already.
+func (w *writer) gather() {
+	if w.recent < company || w.recent >= crowd {
+		return
+	}
+	pause := time.NewTimer(gatherFor)
+	<-pause.C
+}
+
 func (w *writer) take() (batch []*operation, closed bool) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	n := min(len(w.pending), maxBatch)
 	batch = w.pending[:n:n]
+	w.recent = n
 	w.pending = w.pending[n:]
 	return batch, w.closed
 }
