@@ -52,6 +52,7 @@ func readSQL() [][2]string {
 		{"waiting webhooks", waitingSQL},
 		{"fan-outs", fanoutsSQL},
 		{"newest attempt", newestAttemptSQL},
+		{"page of attempts after an id", tailSQL("status = 'failure'")},
 		{"tallies", talliesSQL},
 		{"oldest due", oldestSQL},
 		{"session", sessionSQL},

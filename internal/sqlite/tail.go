@@ -31,11 +31,7 @@ func (s *Store) AttemptsAfter(
 	if f.EventID != "" {
 		rest, restArgs = rest+" AND event_id = ?", append(restArgs, f.EventID)
 	}
-	// What comes after is what a reader has not seen yet: little, and read in
-	// the order of the primary key whatever the filter.
-	query := `SELECT ` + attemptColumns + `, (` + rest + `) FROM (SELECT ` + attemptColumns + //nolint:gosec // conditions are our own text, values are parameters
-		` FROM attempts WHERE tenant_id = ? AND id > ? ORDER BY id LIMIT ?) AS attempts`
-	rows, err := s.read.QueryContext(ctx, query, slices.Concat(restArgs, []any{f.Tenant, after[:], tailRows})...)
+	rows, err := s.read.QueryContext(ctx, tailSQL(rest), slices.Concat(restArgs, []any{f.Tenant, after[:], tailRows})...)
 	if err != nil {
 		return nil, after, fmt.Errorf("read new attempts: %w", err)
 	}
@@ -53,6 +49,13 @@ func (s *Store) AttemptsAfter(
 		return nil, after, fmt.Errorf("read new attempts: %w", err)
 	}
 	return found, last, nil
+}
+
+// tailSQL reads what comes after an id: what a reader has not seen yet, which
+// is little, in the order of the primary key whatever the conditions.
+func tailSQL(rest string) string {
+	return `SELECT ` + attemptColumns + `, (` + rest + `) FROM (SELECT ` + attemptColumns + //nolint:gosec // conditions are our own text, values are parameters
+		` FROM attempts WHERE tenant_id = ? AND id > ? ORDER BY id LIMIT ?) AS attempts`
 }
 
 // tailRows bounds how much one AttemptsAfter reads.
