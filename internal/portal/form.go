@@ -25,6 +25,7 @@ type webhookForm struct {
 	SecretMode  string   // keep, generate, own or none
 	Secret      string
 	HasSecret   bool
+	Grace       string // for how long a secret that is replaced signs along
 	Headers     string // "Name: value", one a line
 	Timeout     string // seconds
 	Schedule    string // waits with commas; empty: the default
@@ -45,6 +46,11 @@ type webhookForm struct {
 
 // Chosen reports whether an event type is ticked.
 func (f *webhookForm) Chosen(name string) bool { return slices.Contains(f.Events, name) }
+
+// Graces are the choices of how long an old secret signs along.
+func (f *webhookForm) Graces() []option {
+	return []option{{"24h", "a day"}, {"1h", "an hour"}, {"168h", "a week"}, {"0s", "no longer"}}
+}
 
 // New reports whether the form makes a webhook.
 func (f *webhookForm) New() bool { return f.ID.IsZero() }
@@ -156,7 +162,7 @@ func (f *webhookForm) read(r *http.Request) {
 	value := func(name string) string { return strings.TrimSpace(r.PostFormValue(name)) }
 	f.URL, f.Description, f.ContentType = value("url"), value("description"), value("content_type")
 	f.All, f.Events, f.Patterns = value("all") == "true", r.PostForm["events"], value("patterns")
-	f.SecretMode, f.Secret = value("secret_mode"), value("secret")
+	f.SecretMode, f.Secret, f.Grace = value("secret_mode"), value("secret"), value("grace")
 	f.Headers, f.Timeout, f.Schedule = value("headers"), value("timeout_seconds"), value("retry_schedule")
 	f.RateLimit, f.MaxInFlight, f.Ordered = value("rate_limit"), value("max_in_flight"), value("ordered") == "true"
 	f.InsecureSSL, f.Active = value("insecure_ssl") == "true", value("active") == "true"
@@ -174,14 +180,15 @@ func (f *webhookForm) apply(w *postrider.Webhook) (secret postrider.Secret) {
 	switch f.SecretMode {
 	case "generate":
 		secret = postrider.NewSecret()
-		w.Secret = secret
+		w.Rotate(secret, f.grace(), time.Now())
 	case "own":
-		secret = postrider.Secret(f.Secret)
-		if w.Secret = secret; secret == "" {
+		if secret = postrider.Secret(f.Secret); secret == "" {
 			f.Errors["secret"] = "Type a secret of 8 to 256 characters, or choose one of the other options."
+		} else {
+			w.Rotate(secret, f.grace(), time.Now())
 		}
 	case "none":
-		w.Secret = ""
+		w.Rotate("", 0, time.Now())
 	}
 	w.Headers = f.headers(w.Headers)
 	w.Timeout = time.Duration(f.number("timeout_seconds", f.Timeout, "Write a number of seconds, such as 10.") * float64(time.Second))
@@ -189,6 +196,16 @@ func (f *webhookForm) apply(w *postrider.Webhook) (secret postrider.Secret) {
 	w.MaxInFlight = int(f.number("max_in_flight", f.MaxInFlight, "Write a whole number, such as 4."))
 	w.RetrySchedule, w.Ordered = f.schedule(), f.Ordered
 	return secret
+}
+
+// grace is how long an old secret signs along; what is no choice ends it at
+// once.
+func (f *webhookForm) grace() time.Duration {
+	grace, err := time.ParseDuration(f.Grace)
+	if err != nil || grace < 0 || grace > postrider.MaxGrace {
+		return 0
+	}
+	return grace
 }
 
 // number reads a number that is not given as 0, which stands for the default.
@@ -343,8 +360,16 @@ func (p *Portal) createWebhook(v *visit) error {
 	if err != nil {
 		return err
 	}
-	p.say(v, flash{Text: "The webhook is there. A ping is on its way to it.", Secret: string(secret), Label: "Signing secret"})
+	p.say(v, f.made("The webhook is there. A ping is on its way to it.", secret))
 	return v.redirect(v.base + "/webhooks/" + made.ID.String() + "?live=1")
+}
+
+// made says what was done, with the secret when its owner has not seen it yet.
+func (f *webhookForm) made(text string, secret postrider.Secret) flash {
+	if f.SecretMode != "generate" {
+		return flash{Text: text}
+	}
+	return flash{Text: text, Secret: string(secret), Label: "Signing secret"}
 }
 
 func (p *Portal) refill(v *visit, f *webhookForm) error {
@@ -370,22 +395,18 @@ func (p *Portal) updateWebhook(v *visit) error {
 		f.blame(after.Check())
 		return p.refill(v, f)
 	}
-	_, err = p.o.Webhooks.UpdateWebhook(v.r.Context(), v.tenant, before.ID, func(w *postrider.Webhook) {
-		// Applied to the webhook as it is now; the secret was made above.
-		if f.apply(w); secret != "" {
-			w.Secret = secret
-		}
-	})
+	mode := f.SecretMode
+	if secret != "" {
+		f.SecretMode, f.Secret = "own", string(secret) // the one that was made above, and no other
+	}
+	_, err = p.o.Webhooks.UpdateWebhook(v.r.Context(), v.tenant, before.ID, func(w *postrider.Webhook) { f.apply(w) })
+	f.SecretMode, f.Secret = mode, ""
 	if f.blame(err) {
 		return p.refill(v, f)
 	}
 	if err != nil {
 		return err
 	}
-	said := flash{Text: "Saved. Attempts from now on use the new settings."}
-	if secret != "" {
-		said.Secret, said.Label = string(secret), "New signing secret"
-	}
-	p.say(v, said)
+	p.say(v, f.made("Saved. Attempts from now on use the new settings.", secret))
 	return v.redirect(v.base + "/webhooks/" + before.ID.String())
 }

@@ -134,8 +134,9 @@ func ownMarkdown[T ~string | ~[]byte](source T) template.HTML {
 	if err := m.Convert([]byte(source), &html); err != nil {
 		panic("portal: " + err.Error())
 	}
-	text := strings.ReplaceAll(html.String(), "<table>", `<div class="scroll" tabindex="0" role="region" aria-label="Table"><table>`)
+	text := strings.ReplaceAll(html.String(), "<table>", `<div class="scroll" tabindex="0" role="group" aria-label="Table"><table>`)
 	text = strings.ReplaceAll(text, "</table>", "</table></div>")
+	text = strings.ReplaceAll(text, "<th></th>", "<td></td>") // a corner heads nothing
 	text = strings.ReplaceAll(text, "<pre>", `<pre tabindex="0" class="copyable">`)
 	return template.HTML(text) //nolint:gosec // our own text
 }

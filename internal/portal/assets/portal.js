@@ -110,7 +110,7 @@
     const axis = { stroke: muted, grid: { stroke: line, width: 1 }, ticks: { show: false }, font: "11px Inter, sans-serif", gap: 6 };
     const common = {
       width: element.clientWidth, height: element.clientHeight, legend: { show: false },
-      cursor: { y: false, points: { show: false }, drag: { x: false, y: false } }, padding: [8, 6, 0, 0],
+      cursor: { y: false, points: { show: false }, drag: { x: false, y: false } }, padding: [8, 16, 0, 0],
     };
     const xAxis = { ...axis, grid: { show: false }, size: 26, space: 70, values: (_, at) => at.map((v) => timeLabel(v, step)) };
     const plain = (v) => (v >= 1000 ? `${+(v / 1000).toFixed(1)}k` : String(v));
