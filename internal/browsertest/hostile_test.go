@@ -156,7 +156,7 @@ func signIn(t *testing.T, w *world) http.Header {
 		t.Fatal(err)
 	}
 	request.Header.Set("Content-Type", "application/x-www-form-urlencoded")
-	answer, err := http.DefaultTransport.RoundTrip(request) // which follows no redirect
+	answer, err := new(http.Transport).RoundTrip(request) // which follows no redirect
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -29,7 +29,7 @@ func TestMain(m *testing.M) {
 			Scenarios: [][2]string{{"throughput", "one webhook, single publishes"}},
 		})
 		stop()
-		os.Exit(code) //nolint:forbidigo // this process is the command
+		os.Exit(code)
 	}})
 }
 

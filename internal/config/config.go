@@ -56,18 +56,6 @@ type Flags struct {
 // NoColor reports that the user wants no colours in a terminal (no-color.org).
 func NoColor() bool { return os.Getenv("NO_COLOR") != "" }
 
-// Default has the settings of a server that is told nothing. It runs on a
-// laptop.
-func Default() Serve {
-	settings := new(Serve)
-	for _, flag := range flagsOf(settings) {
-		if err := flag.Reset(); err != nil {
-			panic("config: a default cannot be read: " + err.Error())
-		}
-	}
-	return *settings
-}
-
 // flagsOf builds the flags that fill the fields of a struct.
 func flagsOf(settings any) []*kong.Flag {
 	return kong.Must(settings, kong.NoDefaultHelp(), Options()).Model.Flags

@@ -122,9 +122,6 @@ func (s *Server) Stop() error {
 	return err
 }
 
-// PID is the server's process.
-func (s *Server) PID() int { return s.process.Process.Pid }
-
 // Log is what the server has printed.
 func (s *Server) Log() string { return s.log.String() }
 

@@ -74,6 +74,8 @@ func advice(a *postrider.Attempt) string {
 	switch o.Failure {
 	case "":
 		return ""
+	case postrider.FailExpired:
+		return "Mend the receiver, then send this delivery again."
 	case postrider.FailDNS:
 		return "Check the host name in the webhook's URL, and that its DNS record is public."
 	case postrider.FailConnectRefused, postrider.FailConnect:
@@ -134,7 +136,10 @@ type timing struct {
 func timingsOf(t *postrider.Timings) []timing {
 	rest := t.Total - t.DNS - t.Connect - t.TLS - t.FirstByte
 	return []timing{
-		{"DNS", "t1", t.DNS}, {"Connect", "t2", t.Connect}, {"TLS", "t3", t.TLS}, {"First byte", "t4", t.FirstByte},
+		{"DNS", "t1", t.DNS},
+		{"Connect", "t2", t.Connect},
+		{"TLS", "t3", t.TLS},
+		{"First byte", "t4", t.FirstByte},
 		{"Rest", "t5", max(0, rest)},
 	}
 }

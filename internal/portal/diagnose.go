@@ -241,13 +241,17 @@ type secretGuess struct {
 }
 
 var secretGuesses = []secretGuess{
-	{func(s string) []string {
-		return []string{strings.TrimSpace(s), strings.Trim(strings.TrimSpace(s), `"'`)}
+	{
+		func(s string) []string {
+			return []string{strings.TrimSpace(s), strings.Trim(strings.TrimSpace(s), `"'`)}
+		},
+		verdict{"bad", "Spaces or quotes around the secret", "Without them the signature is right. Look at how your settings are read."},
 	},
-		verdict{"bad", "Spaces or quotes around the secret", "Without them the signature is right. Look at how your settings are read."}},
-	{func(s string) []string { return []string{"whsec_" + s, strings.TrimPrefix(s, "whsec_")} },
+	{
+		func(s string) []string { return []string{"whsec_" + s, strings.TrimPrefix(s, "whsec_")} },
 		verdict{"bad", "The secret's beginning is wrong", "A secret that begins with whsec_ is used with it for the hex signature: the whole text is the key. " +
-			"A Standard Webhooks library takes the same text and decodes it by itself."}},
+			"A Standard Webhooks library takes the same text and decodes it by itself."},
+	},
 	{func(s string) []string {
 		key, err := base64.StdEncoding.DecodeString(strings.TrimPrefix(s, "whsec_"))
 		if err != nil || len(key) == 0 {

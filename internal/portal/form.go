@@ -108,7 +108,7 @@ func (f *webhookForm) fill(w *postrider.Webhook) {
 	}
 	f.Headers = strings.Join(lines, "\n")
 	if w.Timeout != 0 {
-		f.Timeout = trimZero(w.Timeout.Seconds(), 1)
+		f.Timeout = trimZero(w.Timeout.Seconds())
 	}
 	if w.RetrySchedule != nil {
 		f.Schedule = cmp.Or(formatSchedule(w.RetrySchedule), "none")

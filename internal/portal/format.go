@@ -58,19 +58,19 @@ func duration(d time.Duration) string {
 	case d == 0:
 		return "0"
 	case d < 10*time.Millisecond:
-		return trimZero(float64(d)/1e6, 1) + " ms"
+		return trimZero(float64(d)/1e6) + " ms"
 	case d < time.Second:
 		return strconv.Itoa(int(d.Round(time.Millisecond)/time.Millisecond)) + " ms"
 	case d < time.Minute:
-		return trimZero(d.Seconds(), 1) + " s"
+		return trimZero(d.Seconds()) + " s"
 	case d < time.Hour:
-		return trimZero(d.Minutes(), 1) + " min"
+		return trimZero(d.Minutes()) + " min"
 	}
-	return trimZero(d.Hours(), 1) + " h"
+	return trimZero(d.Hours()) + " h"
 }
 
-func trimZero(f float64, digits int) string {
-	return strings.TrimSuffix(strconv.FormatFloat(f, 'f', digits, 64), ".0")
+func trimZero(f float64) string {
+	return strings.TrimSuffix(strconv.FormatFloat(f, 'f', 1, 64), ".0")
 }
 
 func size(n int) string {
@@ -78,9 +78,9 @@ func size(n int) string {
 	case n < 1<<10:
 		return plural(n, "byte")
 	case n < 1<<20:
-		return trimZero(float64(n)/(1<<10), 1) + " KiB"
+		return trimZero(float64(n)/(1<<10)) + " KiB"
 	}
-	return trimZero(float64(n)/(1<<20), 1) + " MiB"
+	return trimZero(float64(n)/(1<<20)) + " MiB"
 }
 
 func plural(n int, noun string) string {

@@ -39,7 +39,10 @@ type receiverFile struct{ Name, Content string }
 
 // receiverNames are in the order in which they are shown.
 var receiverNames = []option{
-	{"node-express", "Node.js with Express"}, {"python", "Python"}, {"php", "PHP"}, {"go", "Go"},
+	{"node-express", "Node.js with Express"},
+	{"python", "Python"},
+	{"php", "PHP"},
+	{"go", "Go"},
 	{"standard-webhooks", "Standard Webhooks library"},
 }
 

@@ -101,8 +101,14 @@ func readFilter(r *http.Request) logFilter {
 func (f logFilter) Query() string {
 	values := url.Values{}
 	for _, o := range []option{
-		{"webhook", f.Webhook}, {"event", f.Event}, {"event_id", f.EventID}, {"status", f.Status}, {"code", f.Code},
-		{"error", f.Failure}, {"from", f.From}, {"to", f.To},
+		{"webhook", f.Webhook},
+		{"event", f.Event},
+		{"event_id", f.EventID},
+		{"status", f.Status},
+		{"code", f.Code},
+		{"error", f.Failure},
+		{"from", f.From},
+		{"to", f.To},
 	} {
 		if o.Value != "" && o.Label != "" {
 			values.Set(o.Value, o.Label)

@@ -176,8 +176,8 @@ func (p *Portal) keysPage(v *visit, status int, data keysPage) error {
 	if err != nil {
 		return err
 	}
-	more := false
-	data.Keys, more = p.o.Keys.APIKeys("", before, pageSize)
+	keys, more := p.o.Keys.APIKeys("", before, pageSize)
+	data.Keys = keys
 	data.Tenants, _ = p.o.Tenants.Tenants("", lookedAtTenants)
 	if more {
 		data.Next = v.base + "/keys?before=" + data.Keys[len(data.Keys)-1].ID.String()

@@ -42,7 +42,7 @@ func (p *Portal) secure(r *http.Request) bool {
 // send. Only where the portal may stand in another site's frame must a browser
 // send it from there; forms are closed to other sites in any case.
 func (p *Portal) setCookie(v *visit, name, value string, age time.Duration) {
-	cookie := &http.Cookie{
+	cookie := &http.Cookie{ //nolint:gosec // Secure where the visitor came by TLS
 		Name: name, Value: value, Path: "/portal", HttpOnly: true, Secure: p.secure(v.r), SameSite: http.SameSiteLaxMode,
 		MaxAge: int(age / time.Second),
 	}
@@ -75,7 +75,7 @@ func (p *Portal) signIn(v *visit) error {
 		p.render(v, http.StatusUnauthorized, "signin", "", "Sign in", signInPage{
 			Error: "This API key is not known here. Check that it was copied whole, and that it was not revoked.", Next: next,
 		})
-		return nil
+		return nil //nolint:nilerr // the page says what is wrong
 	}
 	if err := p.begin(v, postrider.Session{Tenant: key.Tenant, Key: key.Hash}); err != nil {
 		return err
@@ -198,11 +198,11 @@ func newFlashes(key [32]byte) flashes {
 
 // say has the next page of this session show a flash.
 func (p *Portal) say(v *visit, f flash) {
-	text, err := json.Marshal(f)
+	text, err := json.Marshal(f) //nolint:gosec // it is sealed in the next step
 	if err != nil {
 		panic("portal: " + err.Error()) // strings alone
 	}
-	sealed := p.flashes.aead.Seal(nil, nil, text, v.session.Hash[:])
+	sealed := p.flashes.aead.Seal(nil, nil, text, v.session.Hash[:]) //nolint:gosec // this AEAD makes a random nonce itself
 	p.setCookie(v, flashCookie, base64.RawURLEncoding.EncodeToString(sealed), flashAge)
 }
 

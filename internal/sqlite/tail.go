@@ -54,7 +54,7 @@ func (s *Store) AttemptsAfter(
 // tailSQL reads what comes after an id: what a reader has not seen yet, which
 // is little, in the order of the primary key whatever the conditions.
 func tailSQL(rest string) string {
-	return `SELECT ` + attemptColumns + `, (` + rest + `) FROM (SELECT ` + attemptColumns + //nolint:gosec // conditions are our own text, values are parameters
+	return `SELECT ` + attemptColumns + `, (` + rest + `) FROM (SELECT ` + attemptColumns +
 		` FROM attempts WHERE tenant_id = ? AND id > ? ORDER BY id LIMIT ?) AS attempts`
 }
 
