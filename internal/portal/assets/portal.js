@@ -121,7 +121,7 @@
       options = {
         ...common,
         scales: { x: { range: () => [x[0] - step / 2, x[x.length - 1] + step / 2] }, y: { range: (_, __, max) => [0, Math.max(4, max * 1.08)] } },
-        axes: [xAxis, { ...axis, size: 44, space: 40, values: (_, at) => at.map((v) => (Number.isInteger(v) ? plain(v) : "")) }],
+        axes: [xAxis, { ...axis, size: 44, space: 40, incrs: [1, 2, 5].flatMap((n) => [1, 10, 100, 1e3, 1e4, 1e5, 1e6].map((by) => n * by)).sort((a, b) => a - b), values: (_, at) => at.map(plain) }],
         series: [{}, { fill: red, stroke: red, width: 0, paths: bars, points: { show: false } }, { fill: green, stroke: green, width: 0, paths: bars, points: { show: false } }],
         plugins: [tip((_, i) => [`${timeLabel(x[i], step)}${step >= 10800 ? ` ${new Date(x[i] * 1000).toISOString().slice(11, 16)}` : ""} UTC`, `${ok[i]} succeeded`, `${bad[i]} failed`])],
       };
@@ -192,7 +192,10 @@
     source = new EventSource(url);
     source.addEventListener("open", () => showLive(true));
     source.addEventListener("error", () => showLive(false));
-    source.addEventListener("attempt", (event) => addRow(table, event.data));
+    source.addEventListener("attempt", (event) => {
+      addRow(table, event.data);
+      window.htmx?.trigger(document.body, "attempt"); // what else shows attempts looks again
+    });
   };
   const toggleLive = (button) => {
     wanted = !wanted;
