@@ -18,7 +18,7 @@ import (
 )
 
 var (
-	simulations = flag.Int("simulations", 5, "how many simulations to run")
+	simulations = flag.Int("simulations", 3, "how many simulations to run")
 	firstSeed   = flag.Uint64("seed", 1, "the seed of the first simulation; the others follow it")
 )
 

@@ -46,13 +46,20 @@ type Options struct {
 type Registry struct {
 	o Options
 
-	writing  sync.Mutex   // one change at a time, so that memory and store agree
+	writing  turn         // one change at a time, so that memory and store agree
 	mu       sync.RWMutex // guards what follows; never held during a write to the store
 	tenants  map[string]*tenant
 	webhooks map[postrider.ID]*postrider.Webhook // also deleted ones with queued deliveries
 	keys     map[[sha256.Size]byte]postrider.APIKey
 	types    map[string]postrider.EventType
 }
+
+// A turn is held during a write to the store, which can take a while. It is a
+// mutex that a test in simulated time may wait for.
+type turn chan struct{}
+
+func (t turn) Lock()   { t <- struct{}{} }
+func (t turn) Unlock() { <-t }
 
 // A tenant with its webhooks. A webhook behind a pointer never changes: a
 // change puts another in its place.
@@ -67,7 +74,7 @@ type tenant struct {
 // tenant when it is missing.
 func New(ctx context.Context, o Options) (*Registry, error) {
 	r := &Registry{
-		o: o, tenants: map[string]*tenant{}, webhooks: map[postrider.ID]*postrider.Webhook{},
+		o: o, writing: make(turn, 1), tenants: map[string]*tenant{}, webhooks: map[postrider.ID]*postrider.Webhook{},
 		keys: map[[sha256.Size]byte]postrider.APIKey{}, types: map[string]postrider.EventType{},
 	}
 	if err := r.loadTenants(ctx); err != nil {
