@@ -30,7 +30,8 @@ var acceptTests = []test{
 		for _, id := range []postrider.ID{one, two} {
 			d := s.claimOne(id)
 			if d.Tenant != home || d.EventID != want.Event.ID || d.WebhookID != id || d.EventType != want.Event.Type ||
-				string(d.Payload) != `{"a": 1}` || d.Trigger != postrider.TriggerEvent || d.Attempts != 0 || d.Retries != 0 || !d.Claimed {
+				string(d.Payload) != `{"a": 1}` || d.Trigger != postrider.TriggerEvent || d.Attempts != 0 || d.Retries != 0 || !d.Claimed ||
+				!d.AcceptedAt.Equal(want.Event.CreatedAt) {
 				s.t.Errorf("got %+v, want the delivery as it was accepted", d)
 			}
 		}

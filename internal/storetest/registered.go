@@ -38,6 +38,20 @@ var registeredTests = []test{
 			s.t.Errorf("got %+v, want the first of its name and the one in another case", got)
 		}
 	}},
+	{"ATenantIsPausedAndResumed", func(s *stage) {
+		want := postrider.Tenant{Name: "partner", CreatedAt: now()}
+		s.must(s.CreateTenant(s.ctx(), want))
+		s.must(s.CreateTenant(s.ctx(), postrider.Tenant{Name: "other", CreatedAt: now()}))
+		for _, want.Paused = range []bool{true, true, false} {
+			s.must(s.PauseTenant(s.ctx(), "partner", want.Paused))
+			s.reopen()
+			got, err := s.Tenants(s.ctx())
+			s.must(err)
+			if !slices.Contains(got, want) || slices.ContainsFunc(got, func(t postrider.Tenant) bool { return t.Name == "other" && t.Paused }) {
+				s.t.Errorf("got %+v, want paused %v of the one alone", got, want.Paused)
+			}
+		}
+	}},
 	{"APIKeysComeBackAndGo", func(s *stage) {
 		operators, _ := postrider.NewAPIKey("", "deploy", now())
 		tenants, _ := postrider.NewAPIKey("partner", "Büro 7", now())

@@ -46,6 +46,27 @@ var settleTests = []test{
 			s.settle(made)
 		}
 	}},
+	{"ADeliveryThatIsKeptHasItsClaimAndItsPlace", func(s *stage) {
+		w := s.webhook()
+		want := s.backlog(w, 3)
+		deliveries := s.claim(w, postrider.ClaimLimit{Rows: 1, Bytes: 100}).Deliveries
+		kept := retried(&deliveries[0], time.Hour)
+		kept.Keep = true
+		s.settle(kept)
+		if a, err := s.Attempt(s.ctx(), home, kept.Attempt.ID); err != nil || !a.NextAttemptAt.Equal(now().Add(time.Hour)) {
+			s.t.Errorf("got the next attempt at %v, %v, want it in an hour", a.NextAttemptAt, err)
+		}
+		s.wantClaim(w, want[1:]...)
+		s.reopen()
+		again := s.claim(w, much).Deliveries
+		if got := eventIDs(again); !slices.Equal(got, want) || again[0].Attempts != 1 || again[0].Retries != 1 ||
+			again[0].Trigger != postrider.TriggerRetry {
+			s.t.Errorf("got %+v, want the kept one first, after one attempt", again)
+		}
+		s.settle(succeeded(&again[0]))
+		s.reopen()
+		s.wantClaim(w, want[1:]...)
+	}},
 	{"ADeliveryThatIsNotClaimedStaysAsItIs", func(s *stage) {
 		w := s.webhook()
 		s.backlog(w, 2)
@@ -163,6 +184,18 @@ var redeliverTests = []test{
 		s.settle(succeeded(&again))
 		s.engine.Advance(48 * time.Hour)
 		s.wantClaim(w)
+	}},
+	{"TheTimeOfAcceptanceBeginsAnew", func(s *stage) {
+		w := s.webhook()
+		s.backlog(w, 1)
+		d := s.claimOne(w)
+		made := succeeded(&d)
+		s.settle(made)
+		s.engine.Advance(100 * time.Hour)
+		s.wantRedelivery(made.Attempt)
+		if again := s.claimOne(w); again.AcceptedAt.Sub(d.AcceptedAt) < 100*time.Hour {
+			s.t.Errorf("got it accepted at %v, want its whole schedule from now on", again.AcceptedAt)
+		}
 	}},
 	{"ADeliveryInFlightIsLeftAlone", func(s *stage) {
 		w := s.webhook()

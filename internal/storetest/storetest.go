@@ -19,6 +19,7 @@ import (
 // A Store is everything that the rooms ask of a store.
 type Store interface {
 	CreateTenant(context.Context, postrider.Tenant) error
+	PauseTenant(ctx context.Context, name string, paused bool) error
 	Tenants(context.Context) ([]postrider.Tenant, error)
 	CreateAPIKey(context.Context, postrider.APIKey) error
 	DeleteAPIKey(context.Context, postrider.ID) (existed bool, err error)
@@ -30,6 +31,8 @@ type Store interface {
 	EventTypes(context.Context) ([]postrider.EventType, error)
 
 	Accept(context.Context, []postrider.Accepted, *postrider.IdempotencyKey) ([]postrider.Receipt, error)
+	Expand(ctx context.Context, tenant, event string, deliveries []postrider.Delivery, done bool) error
+	Fanouts(context.Context) ([]postrider.Fanout, error)
 	Redeliver(ctx context.Context, tenant string, attempt postrider.ID) (postrider.Redelivery, error)
 	Event(ctx context.Context, tenant, id string) (postrider.Event, []postrider.DeliveryStatus, error)
 
@@ -77,6 +80,7 @@ func Run(t *testing.T, e Engine) {
 		{"Registered", registeredTests},
 		{"Accept", acceptTests},
 		{"Idempotency", idempotencyTests},
+		{"Fanout", fanoutTests},
 		{"Claim", claimTests},
 		{"Settle", settleTests},
 		{"Redeliver", redeliverTests},
@@ -178,7 +182,7 @@ func withDeliveries(e postrider.Event, webhooks ...postrider.ID) postrider.Accep
 	for _, id := range webhooks {
 		a.Deliveries = append(a.Deliveries, postrider.Delivery{
 			DeliveryKey: postrider.DeliveryKey{Tenant: e.Tenant, EventID: e.ID, WebhookID: id},
-			EventType:   e.Type, Payload: e.Payload, Trigger: postrider.TriggerEvent,
+			EventType:   e.Type, Payload: e.Payload, Trigger: postrider.TriggerEvent, AcceptedAt: e.CreatedAt,
 		})
 	}
 	return a
