@@ -292,6 +292,16 @@ func (tab *Tab) Text() string {
 	return Script[string](tab, `document.body.innerText`)
 }
 
+// Window is a picture of what the window shows.
+func (tab *Tab) Window() (png []byte) {
+	tab.t.Helper()
+	tab.call(func(ctx context.Context) (err error) {
+		png, err = chromedp.Run(ctx, chromedp.CaptureScreenshot())
+		return err
+	})
+	return png
+}
+
 // Shot is a picture of the whole page.
 func (tab *Tab) Shot() (png []byte) {
 	tab.t.Helper()

@@ -18,7 +18,7 @@ import (
 //go:embed testdata/axe/axe.min.js
 var axe string
 
-var screenshots = flag.String("screenshots", "", "a directory to write a picture of each page to")
+var pictures = flag.String("pictures", "", "a directory to write a picture of every page to, for looking at them all")
 
 // A stop is a page that is looked at.
 type stop struct {
@@ -118,17 +118,28 @@ func (tab *Tab) look(s stop, theme string, width int64) {
 	if s.before != nil {
 		s.before(tab)
 	}
-	tab.Script(`document.fonts.ready.then(() => new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(() => done(true)))))`)
-	if *screenshots != "" {
-		if err := os.WriteFile(filepath.Join(*screenshots, name+".png"), tab.Shot(), 0o600); err != nil {
-			tab.t.Fatal(err)
-		}
+	tab.settle()
+	if *pictures != "" {
+		tab.picture(filepath.Join(*pictures, name+".png"))
 	}
 	if wide := Script[int](tab, `document.documentElement.scrollWidth`); int64(wide) > width {
 		tab.t.Errorf("%s: is %d pixels wide, want at most %d", name, wide, width)
 	}
 	for _, violation := range tab.violations() {
 		tab.t.Errorf("%s: %s", name, violation)
+	}
+}
+
+// settle waits until everything is drawn.
+func (tab *Tab) settle() {
+	tab.t.Helper()
+	tab.Script(`document.fonts.ready.then(() => new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(() => done(true)))))`)
+}
+
+func (tab *Tab) picture(path string) {
+	tab.t.Helper()
+	if err := os.WriteFile(path, tab.Shot(), 0o600); err != nil {
+		tab.t.Fatal(err)
 	}
 }
 

@@ -42,7 +42,7 @@ func parseHeaders(text string) http.Header {
 		line = strings.TrimSpace(strings.TrimLeft(strings.TrimSpace(line), "<>*-H '\""))
 		name, value, found := strings.Cut(line, ":")
 		if found && !strings.ContainsAny(name, " \t") {
-			value = strings.Trim(strings.TrimSpace(value), `'",\`)
+			value = strings.Trim(value, "'\",\\ \t")
 			h.Add(strings.Trim(name, `'"`), strings.TrimSpace(value))
 		}
 	}
@@ -123,7 +123,12 @@ func (s *suspect) judge(secret string) verdict {
 			return v
 		}
 	}
-	for _, guess := range bodyGuesses {
+	// Each guess costs a signature or two over the whole body.
+	guesses := bodyGuesses
+	if len(s.body) > maxGuessed {
+		guesses = nil
+	}
+	for _, guess := range guesses {
 		for _, body := range variants(s.body, guess.change) {
 			if s.signed(secret, body) {
 				return guess.verdict
@@ -143,6 +148,9 @@ func (s *suspect) judge(secret string) verdict {
 		"Most often the secret belongs to another webhook or was rotated. If the secret is right, the body was changed beyond repair: " +
 		"verify the raw bytes, before anything parses them."}
 }
+
+// maxGuessed bounds the bodies for which changes are guessed.
+const maxGuessed = 256 << 10
 
 // compare holds the pasted body against what was really sent.
 func (s *suspect) compare(secret string) (verdict, bool) {
@@ -286,10 +294,12 @@ func rewrites(b []byte) (list [][]byte) {
 		return nil
 	}
 	json.HTMLEscape(&escaped, compact.Bytes())
-	list = [][]byte{compact.Bytes(), spaced(compact.Bytes()), two.Bytes(), four.Bytes(), escaped.Bytes()}
-	for _, plain := range list[:4] {
-		list = append(list, asciiOnly(plain), literal(plain), bytes.ReplaceAll(plain, []byte("/"), []byte(`\/`)),
-			bytes.ReplaceAll(asciiOnly(plain), []byte("/"), []byte(`\/`)), bytes.ReplaceAll(plain, []byte(`\/`), []byte("/")))
+	list = [][]byte{escaped.Bytes()}
+	for _, form := range [][]byte{compact.Bytes(), spaced(compact.Bytes()), two.Bytes(), four.Bytes()} {
+		for _, letters := range [][]byte{form, asciiOnly(form), literal(form)} {
+			plain := bytes.ReplaceAll(letters, []byte(`\/`), []byte("/"))
+			list = append(list, letters, plain, bytes.ReplaceAll(plain, []byte("/"), []byte(`\/`)))
+		}
 	}
 	return list
 }
@@ -336,7 +346,7 @@ func literal(b []byte) []byte {
 	for i := 0; i < len(b); i++ {
 		var text string
 		if b[i] == '\\' && i+6 <= len(b) && b[i+1] == 'u' &&
-			json.Unmarshal([]byte(`"`+string(b[i:i+6])+`"`), &text) == nil && text != "\ufffd" && text > "\x7f" {
+			json.Unmarshal([]byte(`"`+string(b[i:i+6])+`"`), &text) == nil && text != "\ufffd" && text >= " " && text != `"` && text != `\` {
 			out = append(out, text...)
 			i += 5
 			continue

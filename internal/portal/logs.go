@@ -58,6 +58,7 @@ var failureWords = map[postrider.FailureCode]string{
 	postrider.FailTooLarge:       "Too large",
 	postrider.FailProtocol:       "Not HTTP",
 	postrider.FailCancelled:      "Cancelled",
+	postrider.FailExpired:        "Schedule over",
 	postrider.FailUnsendable:     "Not sendable",
 }
 
