@@ -17,7 +17,7 @@ help: ## list the targets
 
 test: ## install what the tests need and run every test
 	@scripts/install-test-tools
-	go test ./...
+	go test -timeout=30m ./...
 
 check: BENCHTIME = 1x
 check: FUZZTIME = 50000x
@@ -44,9 +44,9 @@ deadcode: ## fail on functions that nothing reaches
 vulncheck: ## look for known vulnerabilities, where their database can be reached
 	scripts/vulncheck
 
-race: ## run every test under the race detector, in shuffled order
+race: ## run the tests under the race detector, in shuffled order, but for those that drive a browser
 	@scripts/install-test-tools gcc
-	CGO_ENABLED=1 go test -race -shuffle=on ./...
+	CGO_ENABLED=1 go test -race -shuffle=on -timeout=30m $$(go list ./... | grep -v /browsertest)
 
 bench: ## run every benchmark (BENCHTIME=1s)
 	scripts/packages-with Benchmark | xargs -r go test -run='^$$' -bench=. -benchmem -benchtime=$(BENCHTIME)

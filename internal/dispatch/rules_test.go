@@ -7,6 +7,7 @@ import (
 	"net/http"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -234,20 +235,20 @@ func TestHealth_RecoveryIsToldOnlyAfterAWarning(t *testing.T) {
 		bad := h.Webhook("http://bad.test/", func(w *postrider.Webhook) { w.Events = []string{"room_status.*"} })
 		watcher := h.Webhook("http://watcher.test/", func(w *postrider.Webhook) { w.Events = []string{"webhook.*"} })
 		testkit.Advance(time.Second)
-		down := false
+		var down atomic.Bool
 		h.Script(func(ctx context.Context, r *postrider.Request) postrider.Outcome {
-			if r.URL == bad.URL && down {
+			if r.URL == bad.URL && down.Load() {
 				return testkit.Status(500)(ctx, r)
 			}
 			return postrider.Outcome{StatusCode: http.StatusOK}
 		})
 		for _, hours := range []int{24, 72} { // the second outage is long enough for a warning
-			down = true
+			down.Store(true)
 			for range hours {
 				h.Publish(1)
 				testkit.Advance(time.Hour)
 			}
-			down = false
+			down.Store(false)
 			testkit.Advance(24 * time.Hour)
 		}
 		var told []string
