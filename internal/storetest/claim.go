@@ -136,16 +136,17 @@ var claimTests = []test{
 		want := s.backlog(w, 400)
 		parts := together(20, func(int) []string {
 			var mine []string
-			for {
+			for range 1000 {
 				claimed, err := s.Claim(s.ctx(), w, postrider.ClaimLimit{Rows: 7, Bytes: 1 << 20})
 				if err != nil {
 					return append(mine, err.Error())
 				}
 				mine = append(mine, eventIDs(claimed.Deliveries)...)
 				if !claimed.More {
-					return mine
+					break
 				}
 			}
+			return mine
 		})
 		got := slices.Concat(parts...)
 		slices.Sort(got)

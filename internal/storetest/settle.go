@@ -106,11 +106,11 @@ var settleTests = []test{
 	}},
 	{"AReleasedDeliveryIsDueAtOnceInItsPlace", func(s *stage) {
 		w := s.webhook()
-		want := s.backlog(w, 5)
-		deliveries := s.claim(w, much).Deliveries
+		want := s.backlog(w, 6)
+		deliveries := s.claim(w, postrider.ClaimLimit{Rows: 4, Bytes: 100}).Deliveries
+		s.engine.Advance(time.Minute)
 		s.must(s.Release(s.ctx(), []postrider.DeliveryKey{deliveries[3].DeliveryKey, deliveries[1].DeliveryKey}))
-		later := s.backlog(w, 1)
-		s.wantClaim(w, want[1], want[3], later[0])
+		s.wantClaim(w, want[1], want[3], want[4], want[5])
 	}},
 	{"AReleaseOfWhatIsNotClaimedChangesNothing", func(s *stage) {
 		w := s.webhook()
