@@ -113,10 +113,10 @@ var attemptsTests = []test{
 	}},
 	{"ASearchThatFindsLittleGoesOnWhereItGaveUp", func(s *stage) {
 		w := s.webhook()
-		const searched = 45_000 // more than a page reads, twice
+		const searched = 25_000 // more than a page reads
 		s.settleMany(w, searched, func(i int, a *postrider.Attempt) {
 			switch {
-			case i%15_000 == 7:
+			case i%12_000 == 7:
 				a.EventType = "rare.one"
 			case i%4 == 0:
 				a.EventType = "fourth.one"
