@@ -67,6 +67,9 @@ func Serve(ctx context.Context, c config.Serve, version string, stdout, stderr i
 			return err
 		}
 	}
+	// The address accepts connections already. Said before the lanes start, it
+	// stands above the first line of the built-in receiver.
+	fmt.Fprintf(stdout, "Postrider is ready on %s\n%s", a.url(), greeting)
 	lanesCtx, stopLanes := context.WithCancel(context.WithoutCancel(ctx))
 	run.Go(func() error { return a.lanes.Run(lanesCtx) })
 	run.Go(func() error { return a.publisher.Run(ctx) })
@@ -85,7 +88,6 @@ func Serve(ctx context.Context, c config.Serve, version string, stdout, stderr i
 			return errors.Join(fmt.Errorf("write the address file: %w", err), a.listener.Close())
 		}
 	}
-	fmt.Fprintf(stdout, "Postrider is ready on %s\n%s", a.url(), greeting)
 	return run.Wait()
 }
 

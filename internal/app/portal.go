@@ -33,7 +33,7 @@ func (a *app) withPortal(next http.Handler, key []byte, version string) (http.Ha
 	o := portal.Options{
 		Keys: a.registry, Tenants: a.registry, Webhooks: a.registry, Catalogue: a.registry, Publisher: a.publisher,
 		History: a.store, Counters: a.store, Sessions: a.store, Tail: a.tail, CheckURL: a.client.CheckURL,
-		Nodes: a.nodes(version), Logger: a.logger, Brand: c.Brand, Accent: c.PortalAccent,
+		Nodes: a.nodes(version), Lanes: lanes{a.lanes}, Logger: a.logger, Brand: c.Brand, Accent: c.PortalAccent,
 		Logo: logo, LogoType: config.LogoType(c.PortalLogo), FrameAncestors: c.PortalFrameAncestors,
 		PublicURL: a.publicURL(), Key: [32]byte(flashKey), RetrySchedule: c.RetrySchedule, Timeout: c.Timeout,
 	}
