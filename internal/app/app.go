@@ -60,6 +60,11 @@ func Serve(ctx context.Context, c config.Serve, version string, stdout, stderr i
 	if err != nil {
 		return err
 	}
+	if c.AddressFile != "" {
+		if err := os.WriteFile(c.AddressFile, []byte(a.listener.Addr().String()+"\n"), 0o600); err != nil {
+			return fmt.Errorf("write the address file: %w", err)
+		}
+	}
 	run, ctx := errgroup.WithContext(ctx)
 	defer context.AfterFunc(ctx, a.tail.stop)()
 	if c.Dev {
@@ -81,12 +86,6 @@ func Serve(ctx context.Context, c config.Serve, version string, stdout, stderr i
 	run.Go(func() error { return a.watchStore(ctx) })
 	if c.Pprof != "" {
 		run.Go(func() error { return a.serveProfiles(ctx, c.Pprof) })
-	}
-	if c.AddressFile != "" {
-		if err := os.WriteFile(c.AddressFile, []byte(a.listener.Addr().String()+"\n"), 0o600); err != nil {
-			stopLanes()
-			return errors.Join(fmt.Errorf("write the address file: %w", err), a.listener.Close())
-		}
 	}
 	return run.Wait()
 }
