@@ -208,6 +208,9 @@ type ClaimLimit struct {
 	// Early claims deliveries that are not yet due, too: those of a deleted
 	// webhook are all cancelled at once.
 	Early bool
+	// Ordered claims only what no other node could send at the same time: the
+	// webhook's lane is first taken for this node as a whole.
+	Ordered bool
 }
 
 // Claimed is what a lane gets when it asks the store for work.
