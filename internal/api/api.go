@@ -63,7 +63,7 @@ type Publisher interface {
 	) ([]postrider.Receipt, error)
 	Ping(ctx context.Context, tenant string, payload []byte) ([]postrider.Pinged, error)
 	PingWebhook(ctx context.Context, tenant string, id postrider.ID, payload []byte) (postrider.Pinged, error)
-	Redeliver(ctx context.Context, tenant string, attempt postrider.ID) (postrider.Redelivery, error)
+	Redeliver(ctx context.Context, tenant string, attempt, to postrider.ID) (postrider.Redelivery, error)
 	TryMatch(publication postrider.Publication, limit int) (postrider.Trial, error)
 }
 

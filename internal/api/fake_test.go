@@ -264,7 +264,7 @@ func (w *world) PingWebhook(_ context.Context, tenant string, id postrider.ID, p
 	return postrider.Pinged{WebhookID: id, EventID: "ping_1"}, nil
 }
 
-func (w *world) Redeliver(ctx context.Context, tenant string, id postrider.ID) (postrider.Redelivery, error) {
+func (w *world) Redeliver(ctx context.Context, tenant string, id, _ postrider.ID) (postrider.Redelivery, error) {
 	t, err := w.Attempt(ctx, tenant, id)
 	return postrider.Redelivery{EventID: t.EventID, WebhookID: t.WebhookID}, err
 }

@@ -226,6 +226,6 @@ func (a *API) redeliver(ctx context.Context, c *call, in *entryInput) (*redelive
 	if err != nil {
 		return nil, err
 	}
-	again, err := a.Publisher.Redeliver(ctx, tenant, id)
+	again, err := a.Publisher.Redeliver(ctx, tenant, id, postrider.ID{})
 	return &redeliverOutput{redelivery(again)}, err
 }

@@ -308,7 +308,7 @@ func (s *simulation) redeliver() {
 	}
 	a := page.Attempts[s.random.IntN(len(page.Attempts))]
 	s.again[a.EventID] = true
-	_, err = s.h.Publisher.Redeliver(s.t.Context(), a.Tenant, a.ID)
+	_, err = s.h.Publisher.Redeliver(s.t.Context(), a.Tenant, a.ID, postrider.ID{})
 	if deleted := !s.webhooks[a.WebhookID].deleted.IsZero(); err != nil && !deleted || err == nil && deleted {
 		s.t.Errorf("got error %v for a redelivery to a webhook that is deleted: %v", err, deleted)
 	}

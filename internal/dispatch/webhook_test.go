@@ -392,7 +392,7 @@ func TestRedelivery_ToADeletedWebhookIsRefused(t *testing.T) {
 			t.Fatal(err)
 		}
 		testkit.Advance(time.Minute)
-		_, err := h.Publisher.Redeliver(t.Context(), w.Tenant, h.Attempts(postrider.AttemptFilter{EventID: receipt.ID})[0].ID)
+		_, err := h.Publisher.Redeliver(t.Context(), w.Tenant, h.Attempts(postrider.AttemptFilter{EventID: receipt.ID})[0].ID, postrider.ID{})
 		wantCode(t, err, postrider.Conflict, "webhook_deleted")
 		if left := h.Waiting(); len(left) > 0 {
 			t.Errorf("got %v in the queue, want nothing", left)
@@ -402,7 +402,7 @@ func TestRedelivery_ToADeletedWebhookIsRefused(t *testing.T) {
 
 func redeliver(t *testing.T, h *testkit.House, attempt postrider.ID) {
 	t.Helper()
-	if _, err := h.Publisher.Redeliver(context.WithoutCancel(t.Context()), postrider.DefaultTenant, attempt); err != nil {
+	if _, err := h.Publisher.Redeliver(context.WithoutCancel(t.Context()), postrider.DefaultTenant, attempt, postrider.ID{}); err != nil {
 		t.Fatal(err)
 	}
 }

@@ -225,7 +225,7 @@ func (p *Portal) redeliver(v *visit) error {
 	if err != nil {
 		return err
 	}
-	again, err := p.o.Publisher.Redeliver(v.r.Context(), v.tenant, id)
+	again, err := p.o.Publisher.Redeliver(v.r.Context(), v.tenant, id, postrider.ID{})
 	if e, found := shown(err); found && e.Kind == postrider.Conflict {
 		p.say(v, flash{Text: e.Detail, Bad: true})
 		return v.redirect(v.base + "/logs/" + id.String())

@@ -58,7 +58,7 @@ type Publisher interface {
 		ctx context.Context, publications []postrider.Publication, key *postrider.IdempotencyKey,
 	) ([]postrider.Receipt, error)
 	PingWebhook(ctx context.Context, tenant string, id postrider.ID, payload []byte) (postrider.Pinged, error)
-	Redeliver(ctx context.Context, tenant string, attempt postrider.ID) (postrider.Redelivery, error)
+	Redeliver(ctx context.Context, tenant string, attempt, to postrider.ID) (postrider.Redelivery, error)
 }
 
 // History reads what happened.

@@ -42,7 +42,7 @@ type Checks interface {
 // A Store commits events.
 type Store interface {
 	Accept(context.Context, []postrider.Accepted, *postrider.IdempotencyKey) ([]postrider.Receipt, error)
-	Redeliver(ctx context.Context, tenant string, attempt postrider.ID) (postrider.Redelivery, error)
+	Redeliver(ctx context.Context, tenant string, attempt, to postrider.ID) (postrider.Redelivery, error)
 	Expand(ctx context.Context, tenant, event string, deliveries []postrider.Delivery, done bool) error
 	Fanouts(context.Context) ([]postrider.Fanout, error)
 }
@@ -206,9 +206,9 @@ func (p *Publisher) TryMatch(publication postrider.Publication, limit int) (post
 }
 
 // Redeliver sends the delivery of an attempt again, to the webhook as it is
-// now.
-func (p *Publisher) Redeliver(ctx context.Context, tenant string, attempt postrider.ID) (postrider.Redelivery, error) {
-	again, err := p.o.Store.Redeliver(ctx, tenant, attempt)
+// now, or to the one of the same tenant that to names.
+func (p *Publisher) Redeliver(ctx context.Context, tenant string, attempt, to postrider.ID) (postrider.Redelivery, error) {
+	again, err := p.o.Store.Redeliver(ctx, tenant, attempt, to)
 	if err != nil {
 		return again, fmt.Errorf("redeliver: %w", err)
 	}

@@ -399,9 +399,9 @@ func TestRedeliver_AnotherTenantsAttemptIsMissing(t *testing.T) {
 		h.Webhook("http://one.test/")
 		receipt := mustAccept(t, h, stay())[0]
 		attempt := h.Attempts(postrider.AttemptFilter{EventID: receipt.ID})[0]
-		_, err := h.Publisher.Redeliver(t.Context(), "b", attempt.ID)
+		_, err := h.Publisher.Redeliver(t.Context(), "b", attempt.ID, postrider.ID{})
 		wantCode(t, err, postrider.NotFound, "not_found")
-		again, err := h.Publisher.Redeliver(t.Context(), postrider.DefaultTenant, attempt.ID)
+		again, err := h.Publisher.Redeliver(t.Context(), postrider.DefaultTenant, attempt.ID, postrider.ID{})
 		if diff := cmp.Diff(postrider.Redelivery{EventID: receipt.ID, WebhookID: attempt.WebhookID}, again); err != nil || diff != "" {
 			t.Errorf("got %v and (-want +got)\n%s", err, diff)
 		}

@@ -169,7 +169,7 @@ func TestReplay_TakesWhatIsAskedForAndNothingThatWaits(t *testing.T) {
 		h.Script(testkit.OK)
 		testkit.Advance(time.Hour)
 		failures := h.Attempts(postrider.AttemptFilter{EventID: mended, WebhookID: w.ID})
-		if _, err := h.Publisher.Redeliver(t.Context(), w.Tenant, failures[0].ID); err != nil {
+		if _, err := h.Publisher.Redeliver(t.Context(), w.Tenant, failures[0].ID, postrider.ID{}); err != nil {
 			t.Fatal(err)
 		}
 		testkit.Advance(time.Minute)

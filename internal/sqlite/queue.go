@@ -36,9 +36,9 @@ WHERE tenant_id = ? AND event_id = ? AND webhook_id = ? AND claim = ?`)
 UPDATE queue SET claim = NULL WHERE tenant_id = ? AND event_id = ? AND webhook_id = ? AND claim = ?`)
 
 	findAttempt = prepared(`
-SELECT a.webhook_id, a.event_id, w.id IS NULL OR w.deleted_at IS NOT NULL
-FROM attempts a LEFT JOIN webhooks w ON w.tenant_id = a.tenant_id AND w.id = a.webhook_id
-WHERE a.tenant_id = ? AND a.id = ?`)
+SELECT coalesce(?3, a.webhook_id), a.event_id, w.id IS NULL OR w.deleted_at IS NOT NULL
+FROM attempts a LEFT JOIN webhooks w ON w.tenant_id = a.tenant_id AND w.id = coalesce(?3, a.webhook_id)
+WHERE a.tenant_id = ?1 AND a.id = ?2`)
 	countAttempts = prepared(`
 SELECT coalesce(max(number), 0) FROM attempts INDEXED BY attempts_event
 WHERE tenant_id = ? AND event_id = ? AND webhook_id = ?`)
@@ -156,11 +156,16 @@ func (s *Store) Release(ctx context.Context, keys []postrider.DeliveryKey) error
 }
 
 // Redeliver puts the delivery of an attempt into the queue again, due at once
-// and with its whole retry schedule before it.
-func (s *Store) Redeliver(ctx context.Context, tenant string, attempt postrider.ID) (again postrider.Redelivery, err error) {
+// and with its whole retry schedule before it. With a webhook in to, the event
+// goes to that one of the tenant's instead.
+func (s *Store) Redeliver(ctx context.Context, tenant string, attempt, to postrider.ID) (again postrider.Redelivery, err error) {
+	var target any
+	if !to.IsZero() {
+		target = to[:]
+	}
 	err = s.write(ctx, func(tx tx) error {
 		var deleted bool
-		err := tx.queryRow(findAttempt, tenant, attempt[:]).Scan(scanID{&again.WebhookID}, &again.EventID, &deleted)
+		err := tx.queryRow(findAttempt, tenant, attempt[:], target).Scan(scanID{&again.WebhookID}, &again.EventID, &deleted)
 		switch {
 		case errors.Is(err, sql.ErrNoRows):
 			return postrider.Missing("log entry")

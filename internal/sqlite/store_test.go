@@ -162,7 +162,7 @@ func TestWrite_AnEndedContextWritesNothing(t *testing.T) {
 	defer store.Close() //nolint:errcheck // nothing of the test depends on it
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
-	if _, err := store.Redeliver(ctx, "default", [16]byte{}); err == nil || !strings.Contains(err.Error(), "canceled") {
+	if _, err := store.Redeliver(ctx, "default", [16]byte{}, [16]byte{}); err == nil || !strings.Contains(err.Error(), "canceled") {
 		t.Errorf("got error %v, want the context's", err)
 	}
 }

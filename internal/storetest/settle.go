@@ -229,7 +229,7 @@ var redeliverTests = []test{
 		made := succeeded(&d)
 		s.settle(made)
 		for tenant, id := range map[string]postrider.ID{"b": made.Attempt.ID, home: postrider.NewID(), "": made.Attempt.ID} {
-			_, err := s.Redeliver(s.ctx(), tenant, id)
+			_, err := s.Redeliver(s.ctx(), tenant, id, postrider.ID{})
 			s.wantError(err, postrider.NotFound, "not_found")
 		}
 		s.wantClaim(w)
@@ -247,7 +247,7 @@ var redeliverTests = []test{
 			if deleted {
 				s.webhook(func(gone *postrider.Webhook) { gone.ID, gone.DeletedAt = w, now() })
 			}
-			_, err := s.Redeliver(s.ctx(), home, made.Attempt.ID)
+			_, err := s.Redeliver(s.ctx(), home, made.Attempt.ID, postrider.ID{})
 			s.wantError(err, postrider.Conflict, "webhook_deleted")
 			s.wantClaim(w)
 		}
@@ -266,6 +266,28 @@ var redeliverTests = []test{
 		s.wantClaim(one)
 		s.claimOne(two)
 	}},
+	{"AnotherWebhookGetsTheEvent", func(s *stage) {
+		w, other := s.webhook(), s.webhook()
+		s.backlog(w, 1)
+		d := s.claimOne(w)
+		made := succeeded(&d)
+		s.settle(made)
+		got, err := s.Redeliver(s.ctx(), home, made.Attempt.ID, other)
+		s.must(err)
+		if want := (postrider.Redelivery{EventID: d.EventID, WebhookID: other}); got != want {
+			s.t.Errorf("got %+v, want %+v", got, want)
+		}
+		s.wantClaim(w)
+		again := s.claimOne(other)
+		if again.Trigger != postrider.TriggerRedelivery || again.Attempts != 0 || string(again.Payload) != string(d.Payload) {
+			s.t.Errorf("got %+v, want the first delivery of %+v to the other webhook", again, d)
+		}
+		_, err = s.Redeliver(s.ctx(), home, made.Attempt.ID, postrider.NewID())
+		s.wantError(err, postrider.Conflict, "webhook_deleted")
+		s.webhook(func(gone *postrider.Webhook) { gone.ID, gone.DeletedAt = w, now() })
+		_, err = s.Redeliver(s.ctx(), home, made.Attempt.ID, other)
+		s.must(err)
+	}},
 	{"ManyAtOnceQueueItOnce", func(s *stage) {
 		w := s.webhook()
 		s.backlog(w, 1)
@@ -273,7 +295,7 @@ var redeliverTests = []test{
 		made := failed(&d)
 		s.settle(made)
 		errs := together(20, func(int) error {
-			_, err := s.Redeliver(s.ctx(), home, made.Attempt.ID)
+			_, err := s.Redeliver(s.ctx(), home, made.Attempt.ID, postrider.ID{})
 			return err
 		})
 		if i := slices.IndexFunc(errs, func(err error) bool { return err != nil }); i >= 0 {
@@ -285,7 +307,7 @@ var redeliverTests = []test{
 
 func (s *stage) wantRedelivery(a postrider.Attempt) {
 	s.t.Helper()
-	got, err := s.Redeliver(s.ctx(), a.Tenant, a.ID)
+	got, err := s.Redeliver(s.ctx(), a.Tenant, a.ID, postrider.ID{})
 	s.must(err)
 	if want := (postrider.Redelivery{EventID: a.EventID, WebhookID: a.WebhookID}); got != want {
 		s.t.Errorf("got %+v, want %+v", got, want)

@@ -33,7 +33,7 @@ type Store interface {
 	Accept(context.Context, []postrider.Accepted, *postrider.IdempotencyKey) ([]postrider.Receipt, error)
 	Expand(ctx context.Context, tenant, event string, deliveries []postrider.Delivery, done bool) error
 	Fanouts(context.Context) ([]postrider.Fanout, error)
-	Redeliver(ctx context.Context, tenant string, attempt postrider.ID) (postrider.Redelivery, error)
+	Redeliver(ctx context.Context, tenant string, attempt, to postrider.ID) (postrider.Redelivery, error)
 	Event(ctx context.Context, tenant, id string) (postrider.Event, []postrider.DeliveryStatus, error)
 
 	Claim(ctx context.Context, webhook postrider.ID, limit postrider.ClaimLimit) (postrider.Claimed, error)

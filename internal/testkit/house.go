@@ -284,11 +284,11 @@ func (s *supply) Expand(ctx context.Context, tenant, event string, deliveries []
 	return s.Store.Expand(ctx, tenant, event, deliveries, done)
 }
 
-func (s *supply) Redeliver(ctx context.Context, tenant string, attempt postrider.ID) (postrider.Redelivery, error) {
+func (s *supply) Redeliver(ctx context.Context, tenant string, attempt, to postrider.ID) (postrider.Redelivery, error) {
 	if err := s.ready("Redeliver"); err != nil {
 		return postrider.Redelivery{}, err
 	}
-	return s.Store.Redeliver(ctx, tenant, attempt)
+	return s.Store.Redeliver(ctx, tenant, attempt, to)
 }
 
 func (s *supply) OpenReplays(ctx context.Context) ([]postrider.Replay, error) {
