@@ -11,6 +11,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"time"
 
 	"postrider"
 )
@@ -22,6 +23,9 @@ const (
 	minPayloadLimit = 1 << 10
 	maxPayloadLimit = 64 << 20
 	maxMaxInFlight  = 1024
+	minRetention    = time.Hour
+	minRequestRate  = 0.01
+	maxRequestRate  = 1_000_000
 )
 
 var (
@@ -71,6 +75,21 @@ func (s *Serve) faults() (faults Faults) {
 	if s.MaxInFlight < 1 || s.MaxInFlight > maxMaxInFlight {
 		wrong("max_in_flight", "", "%d is not between 1 and %d", s.MaxInFlight, maxMaxInFlight)
 	}
+	if s.Retention != 0 && s.Retention < minRetention {
+		wrong("retention", "0 keeps everything for ever", "%v is less than %v", s.Retention, minRetention)
+	}
+	if !isRequestRate(s.RequestRate) {
+		wrong("request_rate", "0 sets no limit", "%v is not between %v and %d", s.RequestRate, minRequestRate, maxRequestRate)
+	}
+	if !isRequestRate(s.OperatorRequestRate) {
+		wrong("operator_request_rate", "0 sets no limit", "%v is not between %v and %d", s.OperatorRequestRate, minRequestRate, maxRequestRate)
+	}
+	if s.WebhooksPerTenant < 0 {
+		wrong("webhooks_per_tenant", "0 sets no limit", "%d is negative", s.WebhooksPerTenant)
+	}
+	if s.ConnectionsPerClient < 0 {
+		wrong("connections_per_client", "0 sets no limit", "%d is negative", s.ConnectionsPerClient)
+	}
 	if s.PublicURL != "" && !isOrigin(s.PublicURL) {
 		wrong("public_url", "write https://hooks.example.com, without a path", "%q is no http or https origin", s.PublicURL)
 	}
@@ -97,6 +116,9 @@ func (s *Serve) faults() (faults Faults) {
 	}
 	return faults
 }
+
+// isRequestRate takes 0, which sets no limit.
+func isRequestRate(n float64) bool { return n == 0 || n >= minRequestRate && n <= maxRequestRate }
 
 // isAddress takes what can be listened on. Whether the host is this machine's
 // only the attempt can tell.

@@ -35,6 +35,11 @@ type Serve struct {
 	Timeout              time.Duration    `default:"15s" env:"POSTRIDER_TIMEOUT" placeholder:"DURATION" help:"Total time of one attempt, 1s to 30s, for webhooks without a timeout of their own."`
 	RetrySchedule        []time.Duration  `default:"5s,5m,30m,2h,5h,10h,14h,20h,24h" env:"POSTRIDER_RETRY_SCHEDULE" placeholder:"DURATION" help:"Wait before each retry, at most 30 of up to 168h, for webhooks without a schedule of their own."`
 	MaxInFlight          int              `default:"16" env:"POSTRIDER_MAX_IN_FLIGHT" placeholder:"N" help:"Attempts at once of one webhook, 1 to 1024."`
+	Retention            time.Duration    `default:"720h" env:"POSTRIDER_RETENTION" placeholder:"DURATION" help:"How long attempts, and the events that they were made for, are kept, at least 1h; 0 keeps them for ever. What is not delivered yet is kept in any case."`
+	RequestRate          float64          `default:"100" env:"POSTRIDER_REQUEST_RATE" placeholder:"N" help:"Requests a second that each API key of a partner may make, on average; 0: any number."`
+	OperatorRequestRate  float64          `default:"0" env:"POSTRIDER_OPERATOR_REQUEST_RATE" placeholder:"N" help:"Requests a second that each API key of an operator may make, on average, publishing included; 0: any number."`
+	WebhooksPerTenant    int              `default:"100" env:"POSTRIDER_WEBHOOKS_PER_TENANT" placeholder:"N" help:"How many webhooks a tenant may have; 0: any number."`
+	ConnectionsPerClient int              `default:"1024" env:"POSTRIDER_CONNECTIONS_PER_CLIENT" placeholder:"N" help:"How many connections one address may have open to the server; 0: any number. Behind a proxy that hides its clients' addresses it bounds the proxy."`
 	LogLevel             string           `default:"info" env:"POSTRIDER_LOG_LEVEL" placeholder:"LEVEL" help:"What to log: debug, info, warn or error. Debug shows every delivery, info the failed attempts."`
 	LogFormat            string           `default:"text" env:"POSTRIDER_LOG_FORMAT" placeholder:"FORMAT" help:"How to log: text or json."`
 	PublicURL            string           `name:"public-url" env:"POSTRIDER_PUBLIC_URL" placeholder:"URL" help:"Where browsers and partners reach this server, such as https://hooks.example.com: for links, examples and cookies. With https, the portal's cookies are sent over TLS only."`
