@@ -50,7 +50,7 @@ var rooms = map[string]room{
 	"internal/egress":    {Rooms: []string{theRoot}, Modules: []string{syncGroup, "code.dny.dev/ssrf", "golang.org/x/net"}},
 	"internal/sqlite":    {Rooms: []string{theRoot}, Modules: []string{syncGroup, goose, "modernc.org/sqlite"}},
 	"internal/postgres":  {Rooms: []string{theRoot}, Modules: []string{syncGroup, goose, "github.com/jackc/pgx/v5"}},
-	"internal/api":       {Rooms: []string{theRoot}, Modules: []string{syncGroup, jsonv2, "github.com/danielgtaylor/huma/v2"}},
+	"internal/api":       {Rooms: []string{theRoot}, Modules: []string{syncGroup, jsonv2, "github.com/danielgtaylor/huma/v2", "golang.org/x/time"}},
 	"internal/portal":    {Rooms: []string{theRoot, "signature"}, Modules: []string{syncGroup, "github.com/yuin/goldmark", "github.com/microcosm-cc/bluemonday"}},
 	"internal/relay":     {Rooms: []string{theRoot}, Modules: []string{syncGroup, "github.com/coder/websocket"}},
 	"internal/cli":       {Rooms: []string{theRoot, "internal/config", "signature"}, Modules: []string{syncGroup, kong}},
@@ -66,6 +66,7 @@ var rooms = map[string]room{
 	"internal/archtest":     {ForTests: true},
 	"internal/doctest":      {ForTests: true},
 	"internal/e2e":          {ForTests: true, Rooms: []string{anything}, Modules: []string{anything}},
+	"internal/faulttest":    {ForTests: true},
 }
 
 // refuse says why a room's code may not import a path; empty: it may.

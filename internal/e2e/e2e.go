@@ -77,6 +77,13 @@ func Start(t testing.TB, dir string, flags ...string) *Server {
 // StartGuarded is Start for a server that sends to public addresses only.
 func StartGuarded(t testing.TB, dir string, flags ...string) *Server {
 	t.Helper()
+	return StartChanged(t, func(*exec.Cmd) {}, dir, flags...)
+}
+
+// StartChanged is StartGuarded for a command that is changed before it runs:
+// it may be put under another program, for one that takes its disk away.
+func StartChanged(t testing.TB, change func(*exec.Cmd), dir string, flags ...string) *Server {
+	t.Helper()
 	s := &Server{Dir: dir, Key: AdminKey, t: t, ended: make(chan error, 1), log: &lockedBuffer{}}
 	address := filepath.Join(t.TempDir(), "address")
 	args := append([]string{
@@ -84,6 +91,7 @@ func StartGuarded(t testing.TB, dir string, flags ...string) *Server {
 	}, flags...)
 	s.process = exec.CommandContext(context.WithoutCancel(t.Context()), Binary(t), args...) //nolint:gosec // our own program
 	s.process.Stdout, s.process.Stderr = s.log, s.log
+	change(s.process)
 	if err := s.process.Start(); err != nil {
 		t.Fatal(err)
 	}
@@ -112,14 +120,25 @@ func (s *Server) Kill() {
 	s.ended <- <-s.ended
 }
 
+// PID is the server's process id.
+func (s *Server) PID() int { return s.process.Process.Pid }
+
+// Signal sends the server a signal.
+func (s *Server) Signal(signal os.Signal) error { return s.process.Process.Signal(signal) }
+
+// Wait waits until the server has ended by itself.
+func (s *Server) Wait() error {
+	err := <-s.ended
+	s.ended <- err
+	return err
+}
+
 // Stop asks the server to end and waits until it has.
 func (s *Server) Stop() error {
 	if err := s.process.Process.Signal(syscall.SIGTERM); err != nil {
 		return err
 	}
-	err := <-s.ended
-	s.ended <- err
-	return err
+	return s.Wait()
 }
 
 // Log is what the server has printed.
