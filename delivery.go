@@ -69,6 +69,7 @@ const (
 // A Request is one attempt, ready for the wire: signed, header names in their
 // exact spelling.
 type Request struct {
+	WebhookID   ID // whose delivery it is
 	URL         string
 	Header      http.Header
 	Body        []byte
@@ -134,6 +135,7 @@ const (
 	FailProtocol       FailureCode = "protocol"
 	FailCancelled      FailureCode = "cancelled"  // not sent because the webhook was deleted, or cut short by a stop
 	FailExpired        FailureCode = "expired"    // not sent: the schedule ended while the receiver failed
+	FailRelayLost      FailureCode = "relay_lost" // the listener that it was handed to went away; this uses up no retry
 	FailUnsendable     FailureCode = "unsendable" // not sent: the request could not be built, or the stored URL is not valid any more
 )
 

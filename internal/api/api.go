@@ -87,6 +87,7 @@ type Options struct {
 	Recorded  Recorded
 	Tail      Tail
 	Links     Links
+	Relay     Relay
 
 	Logger  *slog.Logger // where internal errors go; nil: nowhere
 	Brand   string       // stands in header names and in the reference; empty: Clubmed

@@ -153,6 +153,10 @@ func unmarshalBody(data []byte, v any) error {
 	case interface{ decode([]byte) }:
 		v.decode(data)
 		return nil
+	case **content[redeliverTo]: // a body that may be absent
+		*v = new(content[redeliverTo])
+		(*v).decode(data)
+		return nil
 	case **anyJSON:
 		*v = &anyJSON{data: bytes.Clone(data), err: checkJSON(data)}
 		return nil

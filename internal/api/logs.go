@@ -101,9 +101,15 @@ type LogFilter struct {
 	EventID   string    `query:"event_id" doc:"One event's attempts."`
 	Status    string    `query:"status" enum:"success,failure,cancelled"`
 	CodeClass string    `query:"code_class" enum:"2xx,3xx,4xx,5xx" doc:"The class of the receiver's status code."`
-	ErrorCode string    `query:"error_code" enum:"dns,connect,connect_refused,connect_timeout,tls,tls_expired,tls_hostname,tls_untrusted,timeout,reset,http_4xx,http_5xx,redirect,blocked_address,too_large,protocol,cancelled,expired,unsendable" doc:"Why it failed."`
+	ErrorCode string    `query:"error_code" enum:"dns,connect,connect_refused,connect_timeout,tls,tls_expired,tls_hostname,tls_untrusted,timeout,reset,http_4xx,http_5xx,redirect,blocked_address,too_large,protocol,cancelled,expired,relay_lost,unsendable" doc:"Why it failed."`
 	From      time.Time `query:"from" doc:"Attempts started at this time or later (RFC 3339)."`
 	To        time.Time `query:"to" doc:"Attempts started before this time (RFC 3339)."`
+}
+
+// EntryRef names one log entry in a route's path.
+type EntryRef struct {
+	TenantQuery
+	AttemptID string `path:"attempt_id" doc:"The log entry's id, a UUID."`
 }
 
 type (
@@ -118,11 +124,11 @@ type (
 		PageQuery
 		LogFilter
 	}
-	entryInput struct {
-		TenantQuery
-		AttemptID string `path:"attempt_id" doc:"The log entry's id, a UUID."`
+	entryOutput    struct{ Body wholeEntry }
+	redeliverInput struct {
+		EntryRef
+		Body *content[redeliverTo]
 	}
-	entryOutput struct{ Body wholeEntry }
 )
 
 func (f *LogFilter) filter(tenant string, before postrider.ID, limit int) postrider.AttemptFilter {
@@ -192,7 +198,7 @@ func (a *API) logPage(
 	return newPage(c, entries, next), nil
 }
 
-func (a *API) getLog(ctx context.Context, c *call, in *entryInput) (*entryOutput, error) {
+func (a *API) getLog(ctx context.Context, c *call, in *EntryRef) (*entryOutput, error) {
 	tenant, id, err := a.entry(c, in)
 	if err != nil {
 		return nil, err
@@ -205,7 +211,7 @@ func (a *API) getLog(ctx context.Context, c *call, in *entryInput) (*entryOutput
 }
 
 // entry is what both routes of one log entry start with.
-func (a *API) entry(c *call, in *entryInput) (tenant string, id postrider.ID, err error) {
+func (a *API) entry(c *call, in *EntryRef) (tenant string, id postrider.ID, err error) {
 	if tenant, err = a.tenant(c, in.Tenant); err != nil {
 		return "", id, err
 	}
@@ -221,11 +227,24 @@ type (
 	redeliverOutput struct{ Body redelivery }
 )
 
-func (a *API) redeliver(ctx context.Context, c *call, in *entryInput) (*redeliverOutput, error) {
-	tenant, id, err := a.entry(c, in)
+func (in *redeliverInput) fault() error {
+	if in.Body == nil {
+		return nil
+	}
+	return in.Body.err
+}
+
+func (a *API) redeliver(ctx context.Context, c *call, in *redeliverInput) (*redeliverOutput, error) {
+	tenant, id, err := a.entry(c, &in.EntryRef)
 	if err != nil {
 		return nil, err
 	}
-	again, err := a.Publisher.Redeliver(ctx, tenant, id, postrider.ID{})
+	var to postrider.ID
+	if in.Body != nil {
+		if to, err = a.redeliverTarget(tenant, &in.Body.Value); err != nil {
+			return nil, err
+		}
+	}
+	again, err := a.Publisher.Redeliver(ctx, tenant, id, to)
 	return &redeliverOutput{redelivery(again)}, err
 }

@@ -43,6 +43,7 @@ func newHuma(a *API) huma.API {
 				{Name: webhooksGroup, Description: "A webhook says where events are sent, which, and how."},
 				{Name: logsGroup, Description: "Every attempt of every delivery, with what was sent and answered."},
 				{Name: replaysGroup, Description: "A replay sends many past deliveries of a webhook again."},
+				{Name: relayGroup, Description: "A listener gets deliveries on its own machine."},
 				{Name: catalogueGroup, Description: "The event types that there are, with schema and example."},
 				{Name: eventsGroup, Description: "Producers publish events; anyone looks up what became of one."},
 				{Name: accountsGroup, Description: "The operator's: partners' accounts and keys."},

@@ -10,6 +10,7 @@ const (
 	webhooksGroup  = "Webhooks"
 	logsGroup      = "Logs"
 	replaysGroup   = "Replays"
+	relayGroup     = "Listeners"
 	catalogueGroup = "Catalogue"
 	eventsGroup    = "Events"
 	accountsGroup  = "Tenants and API keys"
@@ -97,9 +98,10 @@ func (a *API) routes() {
 		errors:  []int{http.StatusConflict},
 		summary: "Send a delivery again",
 		text: "The event of this attempt goes to its webhook once more, with the same event id, to the URL " +
-			"and with the secret of now.",
+			"and with the secret of now. With a body it can go to a listener instead: yesterday's failure, on a laptop.",
 	}, a.redeliver)
 	a.registerStream()
+	a.registerListen()
 	register(a, operation{
 		method: "POST", path: "/v0/api_webhooks/{id}/replay", id: "startReplay", group: replaysGroup, status: 202,
 		errors:  []int{http.StatusConflict},

@@ -26,6 +26,7 @@ import (
 	"postrider/internal/egress"
 	"postrider/internal/publish"
 	"postrider/internal/registry"
+	"postrider/internal/relay"
 	"postrider/internal/sealing"
 	"postrider/internal/sqlite"
 )
@@ -39,6 +40,7 @@ type app struct {
 	store     *sqlite.Store
 	client    *egress.Client
 	registry  *registry.Registry
+	relay     *relay.Relay
 	lanes     *dispatch.Dispatcher
 	publisher *publish.Publisher
 	replayer  *publish.Replayer
@@ -76,7 +78,11 @@ func Serve(ctx context.Context, c config.Serve, version string, stdout, stderr i
 	// stands above the first line of the built-in receiver.
 	fmt.Fprintf(stdout, "Postrider is ready on %s\n%s", a.url(), greeting)
 	lanesCtx, stopLanes := context.WithCancel(context.WithoutCancel(ctx))
-	run.Go(func() error { return a.lanes.Run(lanesCtx) })
+	run.Go(func() error {
+		defer a.relay.Close() // attempts in flight were answered by then
+		return a.lanes.Run(lanesCtx)
+	})
+	run.Go(func() error { return a.relay.Run(ctx) })
 	run.Go(func() error { return a.publisher.Run(ctx) })
 	run.Go(func() error { return a.replayer.Run(ctx) })
 	run.Go(func() error {
@@ -139,8 +145,9 @@ func build(ctx context.Context, c config.Serve, version string, stderr io.Writer
 	if err != nil {
 		return nil, err
 	}
+	a.relay = a.newRelay()
 	a.lanes = dispatch.New(dispatch.Options{
-		Store: heard{a.store, a.tail}, Webhooks: a.registry, Sender: a.client, Logger: a.logger, Brand: c.Brand, Version: version,
+		Store: heard{a.store, a.tail}, Webhooks: attended{a.registry, a.relay}, Sender: outlet{a.client, a.relay}, Logger: a.logger, Brand: c.Brand, Version: version,
 		Timeout: c.Timeout, RetrySchedule: c.RetrySchedule, MaxInFlight: c.MaxInFlight, Announce: a.announce,
 	})
 	a.publisher = publish.New(publish.Options{
@@ -156,7 +163,7 @@ func build(ctx context.Context, c config.Serve, version string, stderr io.Writer
 	}
 	pages, err := a.withPortal(api.New(api.Options{
 		Keys: a.registry, Tenants: a.registry, Webhooks: a.registry, Catalogue: a.registry,
-		Publisher: a.publisher, Replays: a.replayer, History: a.store, Recorded: a.store, Tail: a.tail, Links: a.store,
+		Publisher: a.publisher, Replays: a.replayer, History: a.store, Recorded: a.store, Tail: a.tail, Links: a.store, Relay: a.relay,
 		PublicURL: a.publicURL(), Logger: a.logger, Brand: c.Brand, Version: version,
 		PayloadLimit: c.PayloadLimit, CursorKey: [32]byte(cursorKey),
 	}), key, version)

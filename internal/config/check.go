@@ -23,6 +23,10 @@ const (
 	minPayloadLimit = 1 << 10
 	maxPayloadLimit = 64 << 20
 	maxMaxInFlight  = 1024
+	minRelayHold    = time.Second
+	maxRelayHold    = 30 * 24 * time.Hour
+	minRelayPing    = 100 * time.Millisecond
+	maxRelayPing    = time.Minute
 	minRetention    = time.Hour
 	minRequestRate  = 0.01
 	maxRequestRate  = 1_000_000
@@ -89,6 +93,12 @@ func (s *Serve) faults() (faults Faults) {
 	}
 	if s.ConnectionsPerClient < 0 {
 		wrong("connections_per_client", "0 sets no limit", "%d is negative", s.ConnectionsPerClient)
+	}
+	if s.RelayHold < minRelayHold || s.RelayHold > maxRelayHold {
+		wrong("relay_hold", "", "%v is not between %v and %.0fh", s.RelayHold, minRelayHold, maxRelayHold.Hours())
+	}
+	if s.RelayPing < minRelayPing || s.RelayPing > maxRelayPing {
+		wrong("relay_ping", "", "%v is not between %v and %v", s.RelayPing, minRelayPing, maxRelayPing)
 	}
 	if s.PublicURL != "" && !isOrigin(s.PublicURL) {
 		wrong("public_url", "write https://hooks.example.com, without a path", "%q is no http or https origin", s.PublicURL)

@@ -40,6 +40,8 @@ type Serve struct {
 	OperatorRequestRate  float64          `default:"0" env:"POSTRIDER_OPERATOR_REQUEST_RATE" placeholder:"N" help:"Requests a second that each API key of an operator may make, on average, publishing included; 0: any number."`
 	WebhooksPerTenant    int              `default:"100" env:"POSTRIDER_WEBHOOKS_PER_TENANT" placeholder:"N" help:"How many webhooks a tenant may have; 0: any number."`
 	ConnectionsPerClient int              `default:"1024" env:"POSTRIDER_CONNECTIONS_PER_CLIENT" placeholder:"N" help:"How many connections one address may have open to the server; 0: any number. Behind a proxy that hides its clients' addresses it bounds the proxy."`
+	RelayHold            time.Duration    `default:"24h" env:"POSTRIDER_RELAY_HOLD" placeholder:"DURATION" help:"How long deliveries to a listener (postrider listen) that went away wait for it to come back, 1s to 720h. Then its temporary webhook is removed."`
+	RelayPing            time.Duration    `default:"10s" env:"POSTRIDER_RELAY_PING" placeholder:"DURATION" help:"Between two signs of life of a listener, 100ms to 1m. One that gives none for as long again is cut off."`
 	LogLevel             string           `default:"info" env:"POSTRIDER_LOG_LEVEL" placeholder:"LEVEL" help:"What to log: debug, info, warn or error. Debug shows every delivery, info the failed attempts."`
 	LogFormat            string           `default:"text" env:"POSTRIDER_LOG_FORMAT" placeholder:"FORMAT" help:"How to log: text or json."`
 	PublicURL            string           `name:"public-url" env:"POSTRIDER_PUBLIC_URL" placeholder:"URL" help:"Where browsers and partners reach this server, such as https://hooks.example.com: for links, examples and cookies. With https, the portal's cookies are sent over TLS only."`

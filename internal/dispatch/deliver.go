@@ -55,7 +55,7 @@ func (d *Dispatcher) attempt(delivery *postrider.Delivery, out *outbound, a *pos
 	header := out.header(delivery.EventType, delivery.EventID, a.Number, a.At, body)
 	a.RequestHeader = out.masked(header)
 	return d.o.Sender.Send(d.attempts, &postrider.Request{
-		URL: a.URL, Header: header, Body: body, Timeout: out.timeout, InsecureSSL: out.webhook.InsecureSSL,
+		WebhookID: a.WebhookID, URL: a.URL, Header: header, Body: body, Timeout: out.timeout, InsecureSSL: out.webhook.InsecureSSL,
 	})
 }
 
@@ -65,7 +65,7 @@ func (d *Dispatcher) judge(delivery *postrider.Delivery, w *postrider.Webhook, a
 	a.Status = postrider.AttemptSuccess
 	if o := &a.Outcome; !o.OK() {
 		a.Status = postrider.AttemptFailure
-		if o.StatusCode == 0 && d.attempts.Err() != nil {
+		if o.Failure == postrider.FailRelayLost || o.StatusCode == 0 && d.attempts.Err() != nil {
 			// Our stop cut it short: that is no failure of the receiver's, and uses up nothing of the schedule.
 			s.Done, s.Keep, s.Attempts, s.Retries, s.Attempt = false, w.Ordered, a.Number, delivery.Retries, a
 			return s

@@ -268,7 +268,7 @@ func (l *lane) next(first bool) (delivery *postrider.Delivery, out *outbound, fa
 func (l *lane) outcome(out *outbound, o *postrider.Outcome) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if l.out != nil && l.out.webhook.UpdatedAt.Equal(out.webhook.UpdatedAt) {
+	if l.out != nil && l.out.webhook.UpdatedAt.Equal(out.webhook.UpdatedAt) && o.Failure != postrider.FailRelayLost {
 		l.pace.outcome(time.Now(), o)
 	}
 }

@@ -42,6 +42,31 @@ func (r *Registry) loadWebhooks(ctx context.Context) error {
 
 // CreateWebhook registers a webhook. Its id and times are filled in.
 func (r *Registry) CreateWebhook(ctx context.Context, w postrider.Webhook) (postrider.Webhook, error) {
+	return r.create(ctx, w, nil)
+}
+
+// CreateTemporary is CreateWebhook for one that listeners attach to. What its
+// URL says is for people: nothing is sent there.
+func (r *Registry) CreateTemporary(ctx context.Context, w postrider.Webhook) (postrider.Webhook, error) {
+	return r.create(ctx, w, &postrider.Webhook{URL: w.URL})
+}
+
+// Temporary returns the temporary webhooks of a tenant, or of all with an empty
+// name, in the order of their ids.
+func (r *Registry) Temporary(tenant string) []*postrider.Webhook {
+	r.mu.RLock()
+	defer r.mu.RUnlock()
+	var list []*postrider.Webhook
+	for _, w := range r.webhooks {
+		if w.Temporary() && w.DeletedAt.IsZero() && (tenant == "" || tenant == w.Tenant) {
+			list = append(list, w)
+		}
+	}
+	slices.SortFunc(list, func(a, b *postrider.Webhook) int { return compareIDs(a.ID, b.ID) })
+	return list
+}
+
+func (r *Registry) create(ctx context.Context, w postrider.Webhook, checked *postrider.Webhook) (postrider.Webhook, error) {
 	w.ID, w.CreatedAt = postrider.NewID(), now()
 	w.UpdatedAt = w.CreatedAt
 	if err := r.check(&w, nil); err != nil {
