@@ -1,6 +1,7 @@
 package dispatch
 
 import (
+	"context"
 	"fmt"
 	"net/http"
 	"runtime/debug"
@@ -14,33 +15,45 @@ import (
 // deliver makes one attempt and hands its outcome to the settler. Deliveries
 // that are not to be sent any more are marked: those of a nil or deleted webhook
 // as cancelled, those of a failing one whose schedule is over as expired.
-func (d *Dispatcher) deliver(l *lane, delivery *postrider.Delivery, out *outbound, failing bool) {
+func (d *Dispatcher) deliver(t task) {
+	delivery, out := t.delivery, t.out
 	switch {
 	case out == nil || !out.webhook.DeletedAt.IsZero():
-		d.settler.add(l, unsent(delivery, out, postrider.AttemptCancelled, postrider.Outcome{
+		d.settler.add(t, unsent(delivery, out, postrider.AttemptCancelled, postrider.Outcome{
 			Failure: postrider.FailCancelled, Detail: "The webhook was deleted before this delivery was sent.",
-		}), delivery)
+		}))
 		return
-	case failing && d.over(out.webhook, delivery):
-		d.settler.add(l, unsent(delivery, out, postrider.AttemptFailure, postrider.Outcome{
+	case t.failing && d.over(out.webhook, delivery):
+		d.settler.add(t, unsent(delivery, out, postrider.AttemptFailure, postrider.Outcome{
 			Failure: postrider.FailExpired,
 			Detail:  "The retry schedule ended while the receiver kept failing. Mend the receiver, then send the delivery again.",
-		}), delivery)
+		}))
 		return
+	}
+	ctx := d.attempts
+	if out.webhook.Ordered && d.o.Shared != nil {
+		ctx = d.lease.context(t.term) // another node may send the next one then
 	}
 	attempt := postrider.Attempt{
 		Tenant: delivery.Tenant, WebhookID: delivery.WebhookID, EventID: delivery.EventID,
 		EventType: delivery.EventType, Number: delivery.Attempts + 1, Trigger: delivery.Trigger, At: time.Now(),
 		URL: out.webhook.URL,
 	}
-	attempt.Outcome = d.attempt(delivery, out, &attempt)
-	l.outcome(out, &attempt.Outcome)
-	d.settler.add(l, d.judge(delivery, out.webhook, attempt), delivery)
+	attempt.Outcome = d.attempt(ctx, delivery, out, &attempt)
+	// Our stop, the end of the lease, and a listener that went away are no failure of the receiver's.
+	o := &attempt.Outcome
+	cut := o.Failure == postrider.FailRelayLost || o.StatusCode == 0 && !o.OK() && ctx.Err() != nil
+	if !cut {
+		t.lane.outcome(out, o)
+	}
+	d.settler.add(t, d.judge(delivery, out.webhook, attempt, cut))
 }
 
 // attempt builds, signs and sends. A delivery that makes our own code panic
 // fails like any other, so that its lane goes on.
-func (d *Dispatcher) attempt(delivery *postrider.Delivery, out *outbound, a *postrider.Attempt) (o postrider.Outcome) {
+func (d *Dispatcher) attempt(
+	ctx context.Context, delivery *postrider.Delivery, out *outbound, a *postrider.Attempt,
+) (o postrider.Outcome) {
 	defer func() {
 		if problem := recover(); problem != nil {
 			d.o.Logger.Error("an attempt panicked", "webhook", a.WebhookID, "event", a.EventID,
@@ -54,19 +67,21 @@ func (d *Dispatcher) attempt(delivery *postrider.Delivery, out *outbound, a *pos
 	body := out.webhook.ContentType.Wrap(delivery.Payload)
 	header := out.header(delivery.EventType, delivery.EventID, a.Number, a.At, body)
 	a.RequestHeader = out.masked(header)
-	return d.o.Sender.Send(d.attempts, &postrider.Request{
+	return d.o.Sender.Send(ctx, &postrider.Request{
 		WebhookID: a.WebhookID, URL: a.URL, Header: header, Body: body, Timeout: out.timeout, InsecureSSL: out.webhook.InsecureSSL,
 	})
 }
 
 // judge decides what an outcome means for the delivery, and for the webhook.
-func (d *Dispatcher) judge(delivery *postrider.Delivery, w *postrider.Webhook, a postrider.Attempt) postrider.Settlement {
+// An attempt that was cut short uses up nothing of the schedule.
+func (d *Dispatcher) judge(
+	delivery *postrider.Delivery, w *postrider.Webhook, a postrider.Attempt, cut bool,
+) postrider.Settlement {
 	s := postrider.Settlement{Key: delivery.DeliveryKey, Done: true}
 	a.Status = postrider.AttemptSuccess
 	if o := &a.Outcome; !o.OK() {
 		a.Status = postrider.AttemptFailure
-		if o.Failure == postrider.FailRelayLost || o.StatusCode == 0 && d.attempts.Err() != nil {
-			// Our stop cut it short: that is no failure of the receiver's, and uses up nothing of the schedule.
+		if cut {
 			s.Done, s.Keep, s.Attempts, s.Retries, s.Attempt = false, w.Ordered, a.Number, delivery.Retries, a
 			return s
 		}

@@ -38,6 +38,8 @@ type Webhooks interface {
 	SetFailing(ctx context.Context, id postrider.ID, from, to postrider.Failing) (changed bool, err error)
 	// Forget is called when a deleted webhook has no deliveries any more.
 	Forget(postrider.ID)
+	// Refresh brings what other nodes have changed.
+	Refresh(context.Context) error
 }
 
 // A Sender makes one attempt. It never fails: what goes wrong is the outcome.
@@ -48,6 +50,7 @@ type Sender interface {
 // Options are a Dispatcher's settings. Zero fields mean the defaults.
 type Options struct {
 	Store    Store
+	Shared   Shared // nil: no other node works on the store
 	Webhooks Webhooks
 	Sender   Sender
 	Logger   *slog.Logger
@@ -63,7 +66,7 @@ type Options struct {
 	LaneBytes     int             // payload bytes of one webhook in memory; default 8 MiB
 	TotalBytes    int64           // payload bytes of all lanes; default 64 MiB
 	Grace         time.Duration   // how long a stop waits for attempts; default 20 s
-	SweepEvery    time.Duration   // default 15 s
+	SweepEvery    time.Duration   // default 15 s, and 1 s where other nodes leave work, too
 
 	// Announce is told what happens to a webhook, by an event type of the
 	// system's and its payload; nil: nobody is.
@@ -87,6 +90,9 @@ func (o *Options) setDefaults() {
 	def(&o.LaneBytes, 8<<20)
 	def(&o.TotalBytes, 64<<20)
 	def(&o.Grace, 20*time.Second)
+	if o.Shared != nil {
+		def(&o.SweepEvery, time.Second)
+	}
 	def(&o.SweepEvery, 15*time.Second)
 }
 
@@ -104,6 +110,7 @@ type Dispatcher struct {
 	headers headerNames
 	settler *settler
 	slots   slots
+	lease   lease
 
 	mu       sync.RWMutex
 	lanes    map[postrider.ID]*lane
@@ -130,6 +137,7 @@ func New(o Options) *Dispatcher {
 	d.settler = newSettler(d)
 	d.slots.total = o.MaxSending
 	d.attempts, d.abort = context.WithCancel(context.Background())
+	d.lease.shared, d.lease.parent = o.Shared, d.attempts
 	return d
 }
 
@@ -142,7 +150,11 @@ func (d *Dispatcher) Run(ctx context.Context) error {
 		defer close(settled)
 		d.settler.run()
 	}()
-	d.start()
+	var watch sync.WaitGroup
+	sent := make(chan struct{})
+	watch.Go(func() { d.watchLease(sent) })
+	d.running.Store(true)
+	d.startAll()
 	d.sweepUntil(ctx)
 
 	close(d.stop)
@@ -155,15 +167,17 @@ func (d *Dispatcher) Run(ctx context.Context) error {
 	grace := time.AfterFunc(d.o.Grace, d.abort)
 	d.work.Wait()
 	grace.Stop()
+	close(sent)
+	watch.Wait()
 	d.abort()
 	d.settler.close()
 	<-settled
 	return d.releaseAll() //nolint:contextcheck // it is what remains to be done when the context has ended
 }
 
-// start sets the lanes going that were filled before Run.
-func (d *Dispatcher) start() {
-	d.running.Store(true)
+// startAll sets the lanes going: those that were filled before Run, and those
+// that had to wait for what concerns them all.
+func (d *Dispatcher) startAll() {
 	d.mu.RLock()
 	defer d.mu.RUnlock()
 	for _, l := range d.lanes {
@@ -189,14 +203,15 @@ func (d *Dispatcher) releaseAll() error {
 
 // Admit marks as claimed those deliveries of a request that their lanes have
 // room for now, and keeps that room. The others are left to be claimed from the
-// store, and with them all of the same lane that follow.
+// store, and with them all of the same lane that follow. So is what is ordered
+// where other nodes accept it, too: the store alone knows the order.
 func (d *Dispatcher) Admit(deliveries []postrider.Delivery) {
 	var full map[postrider.ID]bool
 	for i := range deliveries {
 		delivery := &deliveries[i]
 		id := delivery.WebhookID
 		w, found := d.o.Webhooks.WebhookByID(id)
-		if !found || !w.Sending() || full[id] {
+		if !found || !w.Sending() || full[id] || w.Ordered && d.o.Shared != nil {
 			continue
 		}
 		if delivery.Claimed = d.lane(id).reserve(delivery); !delivery.Claimed {
@@ -258,6 +273,7 @@ func (d *Dispatcher) lane(webhook postrider.ID) *lane {
 		// Where order counts, nothing is admitted before the first look into the store.
 		w, known := d.o.Webhooks.WebhookByID(webhook)
 		l = &lane{d: d, webhook: webhook, stopped: d.stopping, spilled: known && w.Ordered}
+		l.term, _ = d.lease.look()
 		d.lanes[webhook] = l
 	}
 	return l
@@ -277,20 +293,29 @@ func (d *Dispatcher) keepRoom(asked int) int {
 
 func (d *Dispatcher) freeRoom(room int) { d.room.Add(-int64(room)) }
 
-// sweepUntil looks through the store for webhooks with work, at the start and
-// then every now and then. After the start it finds only what was missed, so
-// that nothing is ever stuck.
+// sweepUntil looks through the store for webhooks with work: at the start, when
+// a node has left some behind, and every now and then. Without other nodes it
+// finds after the start only what was missed, so that nothing is ever stuck.
 func (d *Dispatcher) sweepUntil(ctx context.Context) {
-	for first := true; ; first = false {
-		if err := d.sweep(ctx, first); err != nil && ctx.Err() == nil {
-			d.o.Logger.Error("the sweep for due deliveries ended early", "error", err)
+	for all := true; ; {
+		began := time.Now()
+		if _, holds := d.lease.look(); holds {
+			if err := d.sweep(ctx, all); err != nil && ctx.Err() == nil {
+				d.o.Logger.Error("the sweep for due deliveries ended early", "error", err)
+			} else {
+				all = false
+			}
 		}
-		nap := time.NewTimer(d.o.SweepEvery)
+		// A sweep that takes long, over very many webhooks, comes less often.
+		nap := time.NewTimer(max(d.o.SweepEvery, 4*time.Since(began)))
 		select {
 		case <-ctx.Done():
 			nap.Stop()
 			return
 		case <-nap.C:
+		case <-d.lease.orphaned():
+			nap.Stop()
+			all = true
 		}
 	}
 }
@@ -298,7 +323,7 @@ func (d *Dispatcher) sweepUntil(ctx context.Context) {
 // sweepPage is how many webhooks one question to the store asks for.
 const sweepPage = 1000
 
-func (d *Dispatcher) sweep(ctx context.Context, first bool) error {
+func (d *Dispatcher) sweep(ctx context.Context, all bool) error {
 	var oldest time.Duration
 	var after postrider.ID
 	for {
@@ -316,7 +341,7 @@ func (d *Dispatcher) sweep(ctx context.Context, first bool) error {
 			switch l := d.lane(after); {
 			case waiting.Due > 0 && found && w.DeletedAt.IsZero():
 				l.wakeAfter(waiting.Due)
-			case first || l.idle():
+			case all || l.idle() || d.leftBehind(w, -waiting.Due):
 				d.Wake(after)
 			}
 		}
@@ -327,6 +352,13 @@ func (d *Dispatcher) sweep(ctx context.Context, first bool) error {
 	d.oldest.Store(int64(oldest))
 	d.dropIdle()
 	return nil
+}
+
+// leftBehind reports whether a lane that is busy should look into the store,
+// since other nodes accept for it, too: the lane of an ordered webhook is told
+// of nothing, and another node may have more than it can hold.
+func (d *Dispatcher) leftBehind(w *postrider.Webhook, overdue time.Duration) bool {
+	return d.o.Shared != nil && (w != nil && w.Ordered || overdue > 2*d.o.SweepEvery)
 }
 
 // dropIdle forgets the lanes that have nothing to do. Nobody can be about to

@@ -1,6 +1,7 @@
 package dispatch
 
 import (
+	"fmt"
 	"sync"
 	"time"
 
@@ -28,11 +29,14 @@ type lane struct {
 	unsettled int
 	pace      pace
 	headAt    time.Time // an ordered lane's head is not tried again before
+	term      int       // of the lease in which all that is ready was claimed
+	nodes     int       // by which the budget is shared
 	// spilled: the store may have due deliveries that are not claimed. While it
 	// is set nothing is admitted past them.
 	spilled   bool
 	spills    int // counts spill, so that a refill sees what came meanwhile
 	refilling bool
+	releasing int         // releases under way, before whose end nothing is claimed
 	dueAt     time.Time   // when timer fires; zero when it is not set
 	timer     *time.Timer // wakes the lane for the next retry
 	resumeAt  time.Time   // when resume fires; zero when it is not set
@@ -106,7 +110,7 @@ func (l *lane) reserve(d *postrider.Delivery) bool {
 	} else if l.spilled {
 		return false // it would overtake those in the store
 	}
-	if l.stopped || l.retired || l.ready.len()+l.reserved >= rows ||
+	if l.stopped || l.retired || !l.holds() || l.ready.len()+l.reserved >= rows ||
 		l.bytes > 0 && (l.bytes+size > bytes || l.d.bytes.Load()+int64(size) > total) {
 		return false
 	}
@@ -146,7 +150,7 @@ func (l *lane) push(d *postrider.Delivery) {
 // Those that are sending are not counted on: it may take them long. The caller
 // holds the lock.
 func (l *lane) startWorkers() {
-	if l.stopped || !l.d.running.Load() || l.starting >= l.ready.len() {
+	if l.stopped || !l.d.running.Load() || !l.holds() || l.starting >= l.ready.len() {
 		return
 	}
 	w, _ := l.d.o.Webhooks.WebhookByID(l.webhook)
@@ -170,9 +174,11 @@ func (l *lane) startWorkers() {
 // look takes over what has changed of the webhook. An edit of its partner's is
 // a new beginning: what the receiver did before does not count.
 func (l *lane) look(w *postrider.Webhook) {
-	if l.out != nil && l.out.webhook == w {
+	nodes := l.d.lease.nodes()
+	if l.out != nil && l.out.webhook == w && l.nodes == nodes {
 		return
 	}
+	l.nodes = nodes
 	if w == nil { // long deleted
 		l.out, l.pace = nil, pace{}
 		l.pace.setBudget(l.d.o.MaxInFlight, 0)
@@ -181,15 +187,31 @@ func (l *lane) look(w *postrider.Webhook) {
 	if l.out == nil || !l.out.webhook.UpdatedAt.Equal(w.UpdatedAt) {
 		l.pace, l.headAt = pace{}, time.Time{}
 	}
+	if w.Ordered && l.d.o.Shared != nil && l.out != nil && !l.out.webhook.Ordered {
+		l.giveBack(l.drainLocked()) // to be claimed again, with the lane as a whole
+	}
 	l.out = l.d.newOutbound(w)
 	budget := l.d.o.MaxInFlight
 	if w.MaxInFlight != 0 {
 		budget = w.MaxInFlight
 	}
+	budget = l.d.lease.share(budget)
 	if w.Ordered {
 		budget = 1
 	}
-	l.pace.setBudget(budget, w.RateLimit)
+	l.pace.setBudget(budget, w.RateLimit/float64(nodes))
+}
+
+// holds reports whether the lease holds, in which what is ready may be sent.
+// What was claimed before another began is given back: somebody else may have
+// it by now. The caller holds the lock.
+func (l *lane) holds() bool {
+	term, holds := l.d.lease.look()
+	if holds && term != l.term {
+		l.term = term
+		l.giveBack(l.drainLocked())
+	}
+	return holds
 }
 
 // may reports whether an attempt may start while others are busy. If it may
@@ -197,7 +219,7 @@ func (l *lane) look(w *postrider.Webhook) {
 // has looked.
 func (l *lane) may(now time.Time, busy int) (yes bool, wait time.Duration) {
 	switch {
-	case l.unsettled >= unsettledPerSlot*l.pace.budget:
+	case l.unsettled >= unsettledPerSlot*l.pace.budget || l.d.settler.full():
 		return false, 0
 	case l.out == nil || !l.out.webhook.Sending(): // to be cancelled, or given back
 		return busy < l.pace.budget, 0
@@ -215,21 +237,29 @@ func (l *lane) may(now time.Time, busy int) (yes bool, wait time.Duration) {
 func (l *lane) work() {
 	defer l.d.work.Done()
 	for first := true; ; first = false {
-		delivery, out, failing := l.next(first)
-		if delivery == nil {
+		next, found := l.next(first)
+		if !found {
 			return
 		}
-		l.d.deliver(l, delivery, out, failing)
+		l.d.deliver(next)
 		for _, starved := range l.d.slots.give() {
 			starved.start()
 		}
 	}
 }
 
-// next takes the next delivery to send; nil ends the worker. The first time is
-// the one for which startWorkers made the worker. Failing reports that the
-// receiver has been failing for a while.
-func (l *lane) next(first bool) (delivery *postrider.Delivery, out *outbound, failing bool) {
+// A task is a delivery whose turn it is.
+type task struct {
+	lane     *lane
+	delivery *postrider.Delivery
+	out      *outbound
+	term     int  // of the lease in which it was claimed
+	failing  bool // the receiver has been failing for a while
+}
+
+// next takes the next delivery to send; none ends the worker. The first time is
+// the one for which startWorkers made the worker.
+func (l *lane) next(first bool) (next task, found bool) {
 	w, _ := l.d.o.Webhooks.WebhookByID(l.webhook)
 	now := time.Now()
 	l.mu.Lock()
@@ -239,28 +269,31 @@ func (l *lane) next(first bool) (delivery *postrider.Delivery, out *outbound, fa
 	} else {
 		l.sending--
 	}
-	if l.stopped || l.ready.len() == 0 {
+	if l.stopped || !l.holds() || l.ready.len() == 0 {
 		l.workers--
-		return nil, nil, false
+		return task{}, false
 	}
 	if held(w) {
 		l.workers--
-		l.giveBack()
-		return nil, nil, false
+		l.giveBack(l.drainLocked())
+		return task{}, false
 	}
-	l.look(w)
+	if l.look(w); l.ready.len() == 0 {
+		l.workers--
+		return task{}, false
+	}
 	yes, wait := l.may(now, l.sending)
 	if !yes || !l.d.slots.take(l, l.sending) {
 		l.workers--
 		l.resumeAfter(now, wait)
-		return nil, nil, false
+		return task{}, false
 	}
 	l.pace.start(now)
-	delivery = l.ready.pop()
+	next = task{lane: l, delivery: l.ready.pop(), out: l.out, term: l.term, failing: l.pace.open()}
 	l.sending++
 	l.unsettled++
 	l.refillWhenLow()
-	return delivery, l.out, l.pace.open()
+	return next, true
 }
 
 // outcome tells the lane's pace how an attempt ended, unless the webhook has
@@ -293,15 +326,18 @@ func (l *lane) resumeAfter(now time.Time, wait time.Duration) {
 	}
 }
 
-// giveBack returns all that is ready to the store, since the webhook stopped
-// sending: it is held there. The caller holds the lock.
-func (l *lane) giveBack() {
-	keys := l.drainLocked()
+// giveBack returns deliveries to the store that are not to be sent from memory:
+// they are held there, or are claimed anew. The caller holds the lock.
+func (l *lane) giveBack(keys []postrider.DeliveryKey) {
 	if len(keys) == 0 {
 		return
 	}
+	l.releasing++
 	l.d.work.Go(func() {
 		l.release(keys)
+		l.mu.Lock()
+		l.releasing--
+		l.mu.Unlock()
 		l.d.Wake(l.webhook) // it may be sending again by now
 	})
 }
@@ -314,7 +350,7 @@ func (l *lane) release(keys []postrider.DeliveryKey) {
 		if err == nil {
 			return
 		}
-		l.d.o.Logger.Error("held deliveries are still claimed", "webhook", l.webhook, "deliveries", len(keys), "error", err)
+		l.d.o.Logger.Error("deliveries that are given back are still claimed", "webhook", l.webhook, "deliveries", len(keys), "error", err)
 		select {
 		case <-l.d.stop:
 			return
@@ -339,17 +375,22 @@ func (l *lane) drainLocked() []postrider.DeliveryKey {
 	return keys
 }
 
-// settled frees what a delivery held, once its outcome is on disk.
-func (l *lane) settled(s *postrider.Settlement, delivery *postrider.Delivery) {
+// settled frees what a task held, once its outcome is on disk.
+func (l *lane) settled(s *postrider.Settlement, t *task) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.unsettled--
-	if s.Keep {
-		delivery.Trigger, delivery.Attempts, delivery.Retries = postrider.TriggerRetry, s.Attempts, s.Retries
-		l.ready.pushFront(delivery)
+	l.holds()
+	switch {
+	case s.Keep && t.term == l.term:
+		t.delivery.Trigger, t.delivery.Attempts, t.delivery.Retries = postrider.TriggerRetry, s.Attempts, s.Retries
+		l.ready.pushFront(t.delivery)
 		l.headAt = time.Now().Add(s.RetryIn)
-	} else {
-		l.hold(-len(delivery.Payload))
+	case s.Keep: // the lane may be another node's: what follows goes back with its head
+		l.hold(-len(t.delivery.Payload))
+		l.giveBack(append(l.drainLocked(), t.delivery.DeliveryKey))
+	default:
+		l.hold(-len(t.delivery.Payload))
 		if !s.Done {
 			l.wakeAfterLocked(s.RetryIn)
 		}
@@ -385,7 +426,7 @@ func (l *lane) start() {
 // lane with nothing in memory always gets on, however full the others are. The
 // caller holds the lock.
 func (l *lane) refillWhenLow() {
-	if !l.spilled || l.refilling || l.stopped || !l.d.running.Load() || l.ready.len() > l.d.o.LaneRows/2 ||
+	if !l.spilled || l.refilling || l.releasing > 0 || l.stopped || !l.d.running.Load() || l.ready.len() > l.d.o.LaneRows/2 ||
 		l.bytes > l.d.o.LaneBytes/2 || l.bytes > 0 && l.d.bytes.Load() >= l.d.o.TotalBytes {
 		return
 	}
@@ -403,17 +444,27 @@ func (l *lane) refill() {
 	rows, room := l.d.o.LaneRows-l.ready.len()-l.reserved, l.d.keepRoom(l.d.o.LaneBytes-l.bytes)
 	l.mu.Unlock()
 	defer l.d.freeRoom(room)
-	limit := postrider.ClaimLimit{Rows: max(1, rows), Bytes: max(1, room)}
-	w, found := l.d.o.Webhooks.WebhookByID(l.webhook)
-	limit.Early = !found || !w.DeletedAt.IsZero()
-	claimed, err := l.d.o.Store.Claim(l.d.attempts, l.webhook, limit)
+	term, holds := l.d.lease.look()
+	var claimed postrider.Claimed
+	var err error
+	if holds {
+		claimed, err = l.claim(postrider.ClaimLimit{Rows: max(1, rows), Bytes: max(1, room)})
+	}
 
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.refilling = false
+	if !holds {
+		return // to be set going with the next lease
+	}
 	if err != nil {
 		l.d.o.Logger.Error("a lane got no answer from the store", "webhook", l.webhook, "error", err)
 		l.wakeAfterLocked(storePause)
+		return
+	}
+	if l.holds(); l.term != term {
+		l.giveBack(keysOf(claimed.Deliveries))
+		l.refillWhenLow()
 		return
 	}
 	for i := range claimed.Deliveries {
@@ -433,6 +484,29 @@ func (l *lane) refill() {
 	}
 	l.startWorkers()
 	l.refillWhenLow()
+}
+
+// claim asks the store for work. A webhook that is not known may be another
+// node's newest: it is taken for deleted only when no change says otherwise.
+func (l *lane) claim(limit postrider.ClaimLimit) (postrider.Claimed, error) {
+	w, found := l.d.o.Webhooks.WebhookByID(l.webhook)
+	if !found {
+		if err := l.d.o.Webhooks.Refresh(l.d.attempts); err != nil {
+			return postrider.Claimed{}, fmt.Errorf("look for an unknown webhook: %w", err)
+		}
+		w, found = l.d.o.Webhooks.WebhookByID(l.webhook)
+	}
+	limit.Early = !found || !w.DeletedAt.IsZero()
+	limit.Ordered = found && w.Ordered
+	return l.d.o.Store.Claim(l.d.attempts, l.webhook, limit)
+}
+
+func keysOf(deliveries []postrider.Delivery) []postrider.DeliveryKey {
+	keys := make([]postrider.DeliveryKey, len(deliveries))
+	for i := range deliveries {
+		keys[i] = deliveries[i].DeliveryKey
+	}
+	return keys
 }
 
 // wakeAfter looks into the store again after a while.
@@ -482,7 +556,7 @@ func (l *lane) idle() bool {
 }
 
 func (l *lane) idleLocked() bool {
-	return l.ready.len() == 0 && l.reserved == 0 && l.workers == 0 && l.unsettled == 0 && !l.refilling
+	return l.ready.len() == 0 && l.reserved == 0 && l.workers == 0 && l.unsettled == 0 && !l.refilling && l.releasing == 0
 }
 
 // retire ends an idle lane that waits for nothing.

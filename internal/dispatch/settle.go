@@ -4,6 +4,7 @@ import (
 	"context"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"postrider"
@@ -17,17 +18,18 @@ type settler struct {
 
 	mu      sync.Mutex
 	pending []postrider.Settlement
-	from    []origin // of each of pending
+	from    []task // of each of pending
 	spare   []postrider.Settlement
 	closed  bool
 	wake    chan struct{}
+	bytes   atomic.Int64 // of the answers that are not yet on disk
 }
 
-// origin is what a settlement frees.
-type origin struct {
-	lane     *lane
-	delivery *postrider.Delivery
-}
+// maxAnswers bounds the answers in memory that the store has not taken yet.
+const maxAnswers = 32 << 20
+
+// full reports that so much waits for the store that no more is to be sent.
+func (s *settler) full() bool { return s.bytes.Load() > maxAnswers }
 
 func newSettler(d *Dispatcher) *settler {
 	return &settler{d: d, wake: make(chan struct{}, 1)}
@@ -36,11 +38,12 @@ func newSettler(d *Dispatcher) *settler {
 // add takes an outcome. The attempt gets its id here, so that the ids rise in
 // the order in which attempts come to be on disk: who reads on from the last
 // one seen misses none.
-func (s *settler) add(l *lane, settlement postrider.Settlement, delivery *postrider.Delivery) {
+func (s *settler) add(t task, settlement postrider.Settlement) {
+	s.bytes.Add(int64(len(settlement.Attempt.Outcome.Response.Body)))
 	s.mu.Lock()
 	settlement.Attempt.ID = postrider.NewID()
 	s.pending = append(s.pending, settlement)
-	s.from = append(s.from, origin{l, delivery})
+	s.from = append(s.from, t)
 	s.mu.Unlock()
 	s.signal()
 }
@@ -63,7 +66,7 @@ func (s *settler) close() {
 // maxSettle bounds one commit.
 const maxSettle = 256
 
-func (s *settler) take() (batch []postrider.Settlement, from []origin, closed bool) {
+func (s *settler) take() (batch []postrider.Settlement, from []task, closed bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	batch, from = s.pending, s.from
@@ -79,11 +82,18 @@ func (s *settler) run() {
 				if !s.record(chunk) {
 					return
 				}
+				wasFull := s.full()
+				for i := range chunk {
+					s.bytes.Add(-int64(len(chunk[i].Attempt.Outcome.Response.Body)))
+				}
 				for i := range chunk {
 					s.d.log(&chunk[i])
-					from[i].lane.settled(&chunk[i], from[i].delivery)
+					from[i].lane.settled(&chunk[i], &from[i])
 				}
 				from = from[len(chunk):]
+				if wasFull && !s.full() {
+					s.d.startAll()
+				}
 			}
 			if len(batch) == 0 {
 				if closed {

@@ -32,8 +32,14 @@ func (r *Registry) PutEventType(ctx context.Context, t postrider.EventType) (sav
 	if err := checkEventType(&t); err != nil {
 		return t, false, err
 	}
-	r.writing.Lock()
-	defer r.writing.Unlock()
+	err = r.changing(ctx, func() (err error) {
+		saved, created, err = r.putEventType(ctx, t)
+		return err
+	})
+	return saved, created, err
+}
+
+func (r *Registry) putEventType(ctx context.Context, t postrider.EventType) (saved postrider.EventType, created bool, err error) {
 	old, err := r.EventType(t.Name)
 	created = err != nil
 	t.UpdatedAt = now()
@@ -77,19 +83,19 @@ func (r *Registry) DeleteEventType(ctx context.Context, name string) error {
 	if _, system := systemTypes[name]; system {
 		return postrider.CheckPublished("event", name)
 	}
-	r.writing.Lock()
-	defer r.writing.Unlock()
-	existed, err := r.o.Store.DeleteEventType(ctx, name)
-	if err != nil {
-		return fmt.Errorf("delete from the catalogue: %w", err)
-	}
-	if !existed {
-		return postrider.Missing("event type")
-	}
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	delete(r.types, name)
-	return nil
+	return r.changing(ctx, func() error {
+		existed, err := r.o.Store.DeleteEventType(ctx, name)
+		if err != nil {
+			return fmt.Errorf("delete from the catalogue: %w", err)
+		}
+		if !existed {
+			return postrider.Missing("event type")
+		}
+		r.mu.Lock()
+		defer r.mu.Unlock()
+		delete(r.types, name)
+		return nil
+	})
 }
 
 // EventType returns an entry of the catalogue.

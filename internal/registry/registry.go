@@ -10,6 +10,7 @@ import (
 	"context"
 	"crypto/sha256"
 	"fmt"
+	"log/slog"
 	"maps"
 	"sync"
 	"time"
@@ -29,6 +30,10 @@ type Store interface {
 // usable.
 type Options struct {
 	Store Store
+	// Shared is the store once more where other nodes write to it, too; nil: no
+	// other does.
+	Shared Shared
+	Logger *slog.Logger // nil: nowhere
 	// AdminKey is an operator's key that is valid without being stored.
 	AdminKey string
 	// CheckURL judges where a webhook may point.
@@ -36,8 +41,11 @@ type Options struct {
 	// StrictCatalogue refuses webhooks for event types that the catalogue
 	// lacks.
 	StrictCatalogue bool
+	// WebhooksPerTenant is how many a tenant may have; 0: any number.
+	WebhooksPerTenant int
 	// Created is called with every new webhook, and Changed with the id of
-	// every changed or deleted one, after the store has it.
+	// every changed or deleted one, after the store has it. Changed is called
+	// with those of other nodes, too.
 	Created func(context.Context, *postrider.Webhook)
 	Changed func(postrider.ID)
 }
@@ -47,6 +55,7 @@ type Registry struct {
 	o Options
 
 	writing  turn         // one change at a time, so that memory and store agree
+	revision int64        // the last change that was taken over; guarded by the turn
 	mu       sync.RWMutex // guards what follows; never held during a write to the store
 	tenants  map[string]*tenant
 	webhooks map[postrider.ID]*postrider.Webhook // also deleted ones with queued deliveries
@@ -71,8 +80,11 @@ type tenant struct {
 }
 
 // New reads everything registered from the store, and makes the default
-// tenant when it is missing.
+// tenant when it is missing. Changes of other nodes are taken over by Run.
 func New(ctx context.Context, o Options) (*Registry, error) {
+	if o.Logger == nil {
+		o.Logger = slog.New(slog.DiscardHandler)
+	}
 	r := &Registry{
 		o: o, writing: make(turn, 1), tenants: map[string]*tenant{}, webhooks: map[postrider.ID]*postrider.Webhook{},
 		keys: map[[sha256.Size]byte]postrider.APIKey{}, types: map[string]postrider.EventType{},
@@ -92,7 +104,8 @@ func New(ctx context.Context, o Options) (*Registry, error) {
 		r.types[t.Name] = t
 	}
 	if _, found := r.tenants[postrider.DefaultTenant]; !found {
-		if _, err := r.CreateTenant(ctx, postrider.DefaultTenant); err != nil {
+		_, err := r.CreateTenant(ctx, postrider.DefaultTenant)
+		if _, found := r.tenants[postrider.DefaultTenant]; err != nil && !found { // another node may have made it meanwhile
 			return nil, fmt.Errorf("make the default tenant: %w", err)
 		}
 	}

@@ -3,8 +3,10 @@ package registry
 import (
 	"cmp"
 	"context"
+	"crypto/sha256"
 	"crypto/subtle"
 	"fmt"
+	"maps"
 	"slices"
 
 	"postrider"
@@ -82,43 +84,58 @@ func (r *Registry) CreateTenant(ctx context.Context, name string) (postrider.Ten
 	if err := postrider.CheckTenantName("name", name); err != nil {
 		return t, err
 	}
-	r.writing.Lock()
-	defer r.writing.Unlock()
-	if err := r.o.Store.CreateTenant(ctx, t); err != nil {
-		return t, err
-	}
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	r.tenants[name] = &tenant{Tenant: t}
-	return t, nil
+	return t, r.changing(ctx, func() error {
+		if err := r.o.Store.CreateTenant(ctx, t); err != nil {
+			return err
+		}
+		r.keepTenant(t)
+		return nil
+	})
 }
 
 // PauseTenant switches a tenant's deliveries off, or on again. Those of its
 // webhooks are held meanwhile.
-func (r *Registry) PauseTenant(ctx context.Context, name string, paused bool) (postrider.Tenant, error) {
-	r.writing.Lock()
-	defer r.writing.Unlock()
-	if _, err := r.Tenant(name); err != nil {
-		return postrider.Tenant{}, err
-	}
-	if err := r.o.Store.PauseTenant(ctx, name, paused); err != nil {
-		return postrider.Tenant{}, fmt.Errorf("pause a tenant: %w", err)
-	}
+func (r *Registry) PauseTenant(ctx context.Context, name string, paused bool) (saved postrider.Tenant, err error) {
+	err = r.changing(ctx, func() error {
+		t, err := r.Tenant(name)
+		if err != nil {
+			return err
+		}
+		if err := r.o.Store.PauseTenant(ctx, name, paused); err != nil {
+			return fmt.Errorf("pause a tenant: %w", err)
+		}
+		t.Paused = paused
+		r.keepTenant(t)
+		saved = t
+		return nil
+	})
+	return saved, err
+}
+
+// keepTenant puts a tenant that is new or has changed into memory.
+func (r *Registry) keepTenant(now postrider.Tenant) {
 	r.mu.Lock()
-	t := r.tenants[name]
-	t.Paused = paused
-	t.matches = nil
-	for i, old := range t.webhooks {
-		w := *old
-		w.TenantPaused = paused
-		t.webhooks[i], r.webhooks[w.ID] = &w, &w
+	t, found := r.tenants[now.Name]
+	if !found {
+		t = &tenant{}
+		r.tenants[now.Name] = t
 	}
-	saved, webhooks := t.Tenant, slices.Clone(t.webhooks)
+	switched := t.Paused != now.Paused
+	t.Tenant = now
+	var webhooks []*postrider.Webhook
+	if switched {
+		t.matches = nil
+		for i, old := range t.webhooks {
+			w := *old
+			w.TenantPaused = now.Paused
+			t.webhooks[i], r.webhooks[w.ID] = &w, &w
+		}
+		webhooks = slices.Clone(t.webhooks)
+	}
 	r.mu.Unlock()
 	for _, w := range webhooks {
 		r.changed(w.ID)
 	}
-	return saved, nil
 }
 
 // Tenant returns the tenant of a name.
@@ -169,15 +186,34 @@ func (r *Registry) CreateAPIKey(ctx context.Context, tenant, name string) (postr
 		return postrider.APIKey{}, "", err
 	}
 	key, text := postrider.NewAPIKey(tenant, name, now())
-	r.writing.Lock()
-	defer r.writing.Unlock()
+	if err := r.changing(ctx, func() error { return r.createKey(ctx, key) }); err != nil {
+		return postrider.APIKey{}, "", err
+	}
+	return key, text, nil
+}
+
+// CreateFirstKey makes an operator's key when there is none, over all nodes
+// once. The text is empty when there was one.
+func (r *Registry) CreateFirstKey(ctx context.Context, name string) (text string, err error) {
+	err = r.changing(ctx, func() error {
+		if text = ""; r.HasOperator() {
+			return nil
+		}
+		var key postrider.APIKey
+		key, text = postrider.NewAPIKey("", name, now())
+		return r.createKey(ctx, key)
+	})
+	return text, err
+}
+
+func (r *Registry) createKey(ctx context.Context, key postrider.APIKey) error {
 	if err := r.o.Store.CreateAPIKey(ctx, key); err != nil {
-		return postrider.APIKey{}, "", fmt.Errorf("create an API key: %w", err)
+		return fmt.Errorf("create an API key: %w", err)
 	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.keys[key.Hash] = key
-	return key, text, nil
+	return nil
 }
 
 // CheckTenant refuses a field that names no tenant.
@@ -210,21 +246,22 @@ func (r *Registry) APIKeys(tenant string, before postrider.ID, limit int) (page 
 
 // DeleteAPIKey revokes a key; it stops working at once.
 func (r *Registry) DeleteAPIKey(ctx context.Context, id postrider.ID) error {
-	r.writing.Lock()
-	defer r.writing.Unlock()
-	existed, err := r.o.Store.DeleteAPIKey(ctx, id)
-	if err != nil {
-		return fmt.Errorf("delete an API key: %w", err)
-	}
-	if !existed {
-		return postrider.Missing("API key")
-	}
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	for hash, key := range r.keys {
-		if key.ID == id {
-			delete(r.keys, hash)
+	return r.changing(ctx, func() error {
+		existed, err := r.o.Store.DeleteAPIKey(ctx, id)
+		if err != nil {
+			return fmt.Errorf("delete an API key: %w", err)
 		}
-	}
-	return nil
+		if !existed {
+			return postrider.Missing("API key")
+		}
+		r.mu.Lock()
+		defer r.mu.Unlock()
+		r.dropKey(id)
+		return nil
+	})
+}
+
+// dropKey forgets a key. The caller holds the lock.
+func (r *Registry) dropKey(id postrider.ID) {
+	maps.DeleteFunc(r.keys, func(_ [sha256.Size]byte, key postrider.APIKey) bool { return key.ID == id })
 }

@@ -66,32 +66,56 @@ func (r *Registry) Temporary(tenant string) []*postrider.Webhook {
 	return list
 }
 
+// create registers a webhook of which checked, which may be nil, was found good
+// before.
 func (r *Registry) create(ctx context.Context, w postrider.Webhook, checked *postrider.Webhook) (postrider.Webhook, error) {
 	w.ID, w.CreatedAt = postrider.NewID(), now()
 	w.UpdatedAt = w.CreatedAt
-	if err := r.check(&w, nil); err != nil {
+	if err := r.check(&w, checked); err != nil {
 		return w, err
 	}
-	r.writing.Lock()
-	defer r.writing.Unlock()
-	if err := r.CheckTenant("tenant", w.Tenant); err != nil {
-		return w, err
-	}
-	if err := r.put(ctx, &w); err != nil {
-		return w, fmt.Errorf("create a webhook: %w", err)
-	}
-	if r.o.Created != nil {
-		r.o.Created(ctx, &w)
-	}
-	return w, nil
+	return w, r.changing(ctx, func() error {
+		if err := r.CheckTenant("tenant", w.Tenant); err != nil {
+			return err
+		}
+		if r.full(w.Tenant) {
+			return &postrider.Error{
+				Kind: postrider.Conflict, Code: "too_many_webhooks",
+				Detail: fmt.Sprintf("A tenant has at most %d webhooks here. Delete one that is not needed any more; "+
+					"one webhook can take many event types.", r.o.WebhooksPerTenant),
+			}
+		}
+		if err := r.put(ctx, &w); err != nil {
+			return fmt.Errorf("create a webhook: %w", err)
+		}
+		if r.o.Created != nil {
+			r.o.Created(ctx, &w)
+		}
+		return nil
+	})
+}
+
+// full reports whether a tenant has as many webhooks as it may have.
+func (r *Registry) full(tenant string) bool {
+	r.mu.RLock()
+	defer r.mu.RUnlock()
+	return r.o.WebhooksPerTenant > 0 && len(r.tenants[tenant].webhooks) >= r.o.WebhooksPerTenant
 }
 
 // UpdateWebhook changes a webhook by a function that is given a copy of it.
 func (r *Registry) UpdateWebhook(
 	ctx context.Context, tenant string, id postrider.ID, change func(*postrider.Webhook),
+) (saved postrider.Webhook, err error) {
+	err = r.changing(ctx, func() (err error) {
+		saved, err = r.update(ctx, tenant, id, change)
+		return err
+	})
+	return saved, err
+}
+
+func (r *Registry) update(
+	ctx context.Context, tenant string, id postrider.ID, change func(*postrider.Webhook),
 ) (postrider.Webhook, error) {
-	r.writing.Lock()
-	defer r.writing.Unlock()
 	before, err := r.Webhook(tenant, id)
 	if err != nil {
 		return before, err
@@ -136,36 +160,38 @@ func (r *Registry) DisableWebhook(ctx context.Context, id postrider.ID, reason p
 // does no longer, if what is noted of it is still as given; whoever changes it
 // first has to tell. It is no change of the webhook's that anybody made.
 func (r *Registry) SetFailing(ctx context.Context, id postrider.ID, from, to postrider.Failing) (changed bool, err error) {
-	r.writing.Lock()
-	defer r.writing.Unlock()
-	before, found := r.WebhookByID(id)
-	if !found || !before.DeletedAt.IsZero() || before.Failing != from {
-		return false, nil
-	}
-	w := *before
-	w.Failing = to
-	if err := r.put(ctx, &w); err != nil {
-		return false, fmt.Errorf("note a webhook's failures: %w", err)
-	}
-	return true, nil
+	err = r.changing(ctx, func() error {
+		before, found := r.WebhookByID(id)
+		if !found || !before.DeletedAt.IsZero() || before.Failing != from {
+			return nil
+		}
+		w := *before
+		w.Failing = to
+		if err := r.put(ctx, &w); err != nil {
+			return fmt.Errorf("note a webhook's failures: %w", err)
+		}
+		changed = true
+		return nil
+	})
+	return changed, err
 }
 
 // DeleteWebhook ends a webhook. Its queued deliveries are left to be
 // cancelled; its secrets are forgotten at once.
 func (r *Registry) DeleteWebhook(ctx context.Context, tenant string, id postrider.ID) error {
-	r.writing.Lock()
-	defer r.writing.Unlock()
-	w, err := r.Webhook(tenant, id)
-	if err != nil {
-		return err
-	}
-	w.DeletedAt = now()
-	w.Secret, w.Previous, w.Headers = "", nil, nil
-	if err := r.put(ctx, &w); err != nil {
-		return fmt.Errorf("delete a webhook: %w", err)
-	}
-	r.changed(id)
-	return nil
+	return r.changing(ctx, func() error {
+		w, err := r.Webhook(tenant, id)
+		if err != nil {
+			return err
+		}
+		w.DeletedAt = now()
+		w.Secret, w.Previous, w.Headers = "", nil, nil
+		if err := r.put(ctx, &w); err != nil {
+			return fmt.Errorf("delete a webhook: %w", err)
+		}
+		r.changed(id)
+		return nil
+	})
 }
 
 // check judges what the partner sets. The URL and the event names are judged
@@ -190,9 +216,18 @@ func (r *Registry) put(ctx context.Context, w *postrider.Webhook) error {
 	if err := r.o.Store.PutWebhook(ctx, *w); err != nil {
 		return err
 	}
-	kept := *w
+	r.keep(*w)
+	return nil
+}
+
+// keep puts a webhook that is new or has changed into memory.
+func (r *Registry) keep(kept postrider.Webhook) {
 	r.mu.Lock()
-	t := r.tenants[kept.Tenant]
+	defer r.mu.Unlock()
+	t, found := r.tenants[kept.Tenant]
+	if !found {
+		return // cannot be: a tenant is told of before its webhooks
+	}
 	kept.TenantPaused = t.Paused
 	t.webhooks = slices.DeleteFunc(slices.Clone(t.webhooks), func(old *postrider.Webhook) bool { return old.ID == kept.ID })
 	if kept.DeletedAt.IsZero() {
@@ -203,8 +238,6 @@ func (r *Registry) put(ctx context.Context, w *postrider.Webhook) error {
 	}
 	t.matches = nil
 	r.webhooks[kept.ID] = &kept
-	r.mu.Unlock()
-	return nil
 }
 
 func (r *Registry) changed(id postrider.ID) {
