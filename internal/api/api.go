@@ -99,6 +99,9 @@ type Options struct {
 	PayloadLimit int64
 	// BatchLimit is the size of the largest batch in bytes; 0: 16 MiB.
 	BatchLimit int64
+	// RequestRate and OperatorRate are the requests a second that each key of a
+	// partner's or of an operator's may make; 0: any number.
+	RequestRate, OperatorRate float64
 	// CursorKey authenticates cursors. Nodes that share it accept each other's.
 	CursorKey [32]byte
 }
@@ -135,6 +138,7 @@ type API struct {
 	huma    huma.API
 	listed  []*huma.Operation // in the order of routes.go
 	cursors cursors
+	rates   *rates
 	streams chan struct{} // one element for each open stream
 	// The OpenAPI document without its webhooks section, and the reference page:
 	// made when they are first asked for, since most servers start to deliver.
@@ -145,7 +149,10 @@ type API struct {
 // New makes the API. It panics when its own routes contradict each other.
 func New(o Options) *API {
 	o.setDefaults()
-	a := &API{Options: o, mux: http.NewServeMux(), cursors: cursors{key: o.CursorKey}, streams: make(chan struct{}, maxStreams)}
+	a := &API{
+		Options: o, mux: http.NewServeMux(), cursors: cursors{key: o.CursorKey}, rates: newRates(o.RequestRate, o.OperatorRate),
+		streams: make(chan struct{}, maxStreams),
+	}
 	a.huma = newHuma(a)
 	a.routes()
 	a.mux.HandleFunc("/", a.noRoute)

@@ -9,6 +9,7 @@ import (
 	"net/url"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/danielgtaylor/huma/v2"
 	"github.com/danielgtaylor/huma/v2/adapters/humago"
@@ -73,14 +74,17 @@ func register[I, O any](a *API, o operation, handle func(context.Context, *call,
 	})
 }
 
-// admit is what every route does first: whose key is it, may it call this, is
-// the body of a type and size that the route takes. Only then is memory spent
-// on the body.
+// admit is what every route does first: whose key is it, has it requests left,
+// may it call this, is the body of a type and size that the route takes. Only
+// then is memory spent on the body.
 func (a *API) admit(
 	w http.ResponseWriter, r *http.Request, o operation,
 ) (c *call, body []byte, mediaType string, err error) {
 	key, err := a.Keys.Authenticate(keyText(r))
 	if err != nil {
+		return nil, nil, "", err
+	}
+	if err := a.rates.take(&key, time.Now()); err != nil {
 		return nil, nil, "", err
 	}
 	if o.access == operatorOnly && !key.Operator() {
@@ -216,7 +220,7 @@ func (o operation) huma() huma.Operation {
 
 // failures lists the statuses of the errors that the operation can answer.
 func (o operation) failures() []int {
-	list := append([]int{401, 403, 422, 500, 503}, o.errors...)
+	list := append([]int{401, 403, 422, 429, 500, 503}, o.errors...)
 	if strings.Contains(o.path, "{") {
 		list = append(list, 404)
 	}

@@ -20,6 +20,7 @@ const (
 func (a *API) routes() {
 	register(a, operation{
 		method: "POST", path: "/v0/api_webhooks", id: "createWebhook", group: webhooksGroup, status: 201,
+		errors:  []int{http.StatusConflict},
 		summary: "Create a webhook",
 		text: "Registers a URL for events. A ping is sent to it at once; its result stands in the logs, and a " +
 			"ping that fails does not fail the creation.",

@@ -62,7 +62,7 @@ type streamInput struct {
 func (a *API) registerStream() {
 	const path = "/v0/api_webhooks/logs/stream"
 	register(a, operation{
-		method: "GET", path: path, id: "streamLogs", group: logsGroup, status: 200, errors: []int{400, 429},
+		method: "GET", path: path, id: "streamLogs", group: logsGroup, status: 200, errors: []int{400},
 		summary: "Follow attempts as they are made",
 		text: "Server-sent events, oldest first, each with an entry as the list of logs has it: `event: attempt`, its id as `id`, " +
 			"and the entry as `data`. The stream ends after 10 minutes, and when the server stops; with Last-Event-ID it goes " +

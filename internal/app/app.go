@@ -140,7 +140,7 @@ func build(ctx context.Context, c config.Serve, version string, stderr io.Writer
 	})
 	a.registry, err = registry.New(ctx, registry.Options{
 		Store: a.store, AdminKey: string(c.AdminKey), CheckURL: a.client.CheckURL, StrictCatalogue: c.StrictCatalogue,
-		Created: a.greet, Changed: func(id postrider.ID) { a.lanes.Wake(id) },
+		WebhooksPerTenant: c.WebhooksPerTenant, Created: a.greet, Changed: func(id postrider.ID) { a.lanes.Wake(id) },
 	})
 	if err != nil {
 		return nil, err
@@ -165,7 +165,7 @@ func build(ctx context.Context, c config.Serve, version string, stderr io.Writer
 		Keys: a.registry, Tenants: a.registry, Webhooks: a.registry, Catalogue: a.registry,
 		Publisher: a.publisher, Replays: a.replayer, History: a.store, Recorded: a.store, Tail: a.tail, Links: a.store, Relay: a.relay,
 		PublicURL: a.publicURL(), Logger: a.logger, Brand: c.Brand, Version: version,
-		PayloadLimit: c.PayloadLimit, CursorKey: [32]byte(cursorKey),
+		PayloadLimit: c.PayloadLimit, RequestRate: c.RequestRate, OperatorRate: c.OperatorRequestRate, CursorKey: [32]byte(cursorKey),
 	}), key, version)
 	if err != nil {
 		return nil, err

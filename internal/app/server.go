@@ -33,7 +33,7 @@ func (a *app) serveHTTP(ctx context.Context, listener net.Listener, handler http
 		defer cancel()
 		stopped <- server.Shutdown(wait)
 	})
-	err := server.Serve(listener)
+	err := server.Serve(limitConnections(listener, a.config.ConnectionsPerClient, a.logger))
 	if stop() {
 		return fmt.Errorf("serve on %s: %w", listener.Addr(), err)
 	}

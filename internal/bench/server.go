@@ -80,6 +80,7 @@ func start(ctx context.Context, o Options, dataDir, key string) (*server, error)
 	args := append([]string{
 		"serve", "--listen=127.0.0.1:0", "--data-dir=" + dataDir, "--admin-key=" + key,
 		"--allow-cidrs=127.0.0.0/8", "--address-file=" + addressFile,
+		"--webhooks-per-tenant=0", "--connections-per-client=0", "--operator-request-rate=0", // it is the server's pace that is measured
 	}, o.ServeArgs...)
 	// Not CommandContext: it would kill the child without waiting for it here.
 	s.child = exec.Command(o.Executable, args...) //nolint:gosec,noctx // our own executable

@@ -188,6 +188,8 @@ var notProvoked = map[string]string{
 	"internal":          "only a fault of the server's own brings it about",
 	"store_unavailable": "it takes a broken disk; the store's tests break one",
 	"storage_full":      "it takes a full disk; the store's tests fill one",
+	"too_many_requests": "the table's server has no such limit: TestErrors_OverTheLimitsOfATenant sets one",
+	"too_many_webhooks": "the table's server has room: TestErrors_OverTheLimitsOfATenant gives one little",
 	"too_many_streams":  "it takes hundreds of open connections: TestErrors_TooManyStreams opens them",
 	"unavailable":       "nobody is left to read it",
 }
@@ -425,6 +427,24 @@ var forbidden = map[string][]string{
 
 // A URL that could reach the provider's own network is refused when it is
 // written, by a creation and by a change, and nothing is stored of it.
+func TestErrors_OverTheLimitsOfATenant(t *testing.T) {
+	server := e2e.Start(t, t.TempDir(), "--request-rate=0.01", "--webhooks-per-tenant=1")
+	create := []byte(`{"url": "https://partner.example/", "events": ["*"], "active": false}`) // nothing is sent
+	server.Call(http.MethodPost, "/v0/api_webhooks", create).Must(http.StatusCreated)
+	before := dump(t, server.Dir)
+	wantProblem(t, server.Call(http.MethodPost, "/v0/api_webhooks", create), http.StatusConflict, "too_many_webhooks", "")
+	wantUnchanged(t, server, before)
+
+	partner := server.As(server.Call(http.MethodPost, "/v0/api_keys", []byte(`{"tenant": "default", "name": "x"}`)).Must(201).Text("key"))
+	partner.Call(http.MethodGet, "/v0/api_webhooks", nil).Must(http.StatusOK)
+	refused := partner.Call(http.MethodGet, "/v0/api_webhooks", nil)
+	wantProblem(t, refused, http.StatusTooManyRequests, "too_many_requests", "")
+	if seconds, err := strconv.Atoi(refused.Header.Get("Retry-After")); err != nil || seconds < 90 || seconds > 100 {
+		t.Errorf("got Retry-After %q, want what is left of 100 seconds", refused.Header.Get("Retry-After"))
+	}
+	server.Call(http.MethodGet, "/v0/api_webhooks", nil).Must(http.StatusOK) // the operator's key has no limit
+}
+
 func TestErrors_AWebhookCannotPointInside(t *testing.T) {
 	server := e2e.StartGuarded(t, t.TempDir())
 	own := server.URL + "/v0/events"

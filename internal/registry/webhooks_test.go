@@ -393,3 +393,25 @@ func TestRegistry_ChangesSideBySideAgreeWithTheStore(t *testing.T) {
 		t.Errorf("got %d webhooks, want %d", len(memory), 1+goroutines/3*rounds/2)
 	}
 }
+
+func TestWebhooks_ATenantHasAsManyAsItMayAndTakesNoneFromOthers(t *testing.T) {
+	f := newFixture(t, func(o *registry.Options) { o.WebhooksPerTenant = 2 })
+	f.tenants("acme")
+	first := f.webhook()
+	f.webhook()
+	w := postrider.Webhook{
+		Tenant: postrider.DefaultTenant, URL: "https://partner.test/", ContentType: postrider.JSON, Events: []string{"*"},
+	}
+	_, err := f.CreateWebhook(t.Context(), w)
+	wantCode(t, err, postrider.Conflict, "too_many_webhooks")
+	f.update(first, func(w *postrider.Webhook) { w.Description = "a change needs no room" })
+	f.webhook(func(w *postrider.Webhook) { w.Tenant = "acme" })
+
+	if err := f.DeleteWebhook(t.Context(), first.Tenant, first.ID); err != nil {
+		t.Fatal(err)
+	}
+	f.webhook() // one that is deleted makes room
+	if page, more := f.Webhooks(postrider.DefaultTenant, postrider.ID{}, 100); len(page) != 2 || more {
+		t.Errorf("got %d webhooks, want 2", len(page))
+	}
+}
