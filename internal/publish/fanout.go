@@ -3,6 +3,7 @@ package publish
 import (
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"sync"
 	"time"
@@ -42,7 +43,7 @@ func (f *fanouts) take() []postrider.Fanout {
 
 // Run writes the deliveries of large fan-outs, those first that an earlier run
 // left unfinished. It returns when the context ends; what is then not written
-// is written by the next run.
+// is written by the next run, or by another node.
 func (p *Publisher) Run(ctx context.Context) error {
 	unfinished, err := p.o.Store.Fanouts(ctx)
 	if ended(ctx) {
@@ -52,21 +53,33 @@ func (p *Publisher) Run(ctx context.Context) error {
 		return fmt.Errorf("read unfinished fan-outs: %w", err)
 	}
 	// One that was accepted since this run began is pending, too.
-	begun := map[[2]string]bool{}
+	begun, left := map[fanoutKey]bool{}, map[fanoutKey]postrider.ID{}
 	for _, f := range unfinished {
-		begun[[2]string{f.Event.Tenant, f.Event.ID}] = true
+		if p.o.Shared {
+			left[keyOf(&f)] = f.After // perhaps another node is at it
+			continue
+		}
+		begun[keyOf(&f)] = true
 		if p.expand(ctx, f); ended(ctx) {
 			return nil
 		}
+	}
+	var look <-chan time.Time
+	if p.o.Shared {
+		ticker := time.NewTicker(fanoutLook)
+		defer ticker.Stop()
+		look = ticker.C
 	}
 	for {
 		select {
 		case <-ctx.Done():
 			return nil
+		case <-look:
+			left = p.takeOver(ctx, left)
 		case <-p.fanouts.wake:
 		}
 		for _, f := range p.fanouts.take() {
-			if begun[[2]string{f.Event.Tenant, f.Event.ID}] {
+			if begun[keyOf(&f)] {
 				continue
 			}
 			if p.expand(ctx, f); ended(ctx) {
@@ -74,6 +87,35 @@ func (p *Publisher) Run(ctx context.Context) error {
 			}
 		}
 	}
+}
+
+// fanoutLook is how often the fan-outs of other nodes are looked at.
+const fanoutLook = 5 * time.Second
+
+// A fanoutKey is an event's tenant and id.
+type fanoutKey [2]string
+
+func keyOf(f *postrider.Fanout) fanoutKey { return fanoutKey{f.Event.Tenant, f.Event.ID} }
+
+// takeOver goes on with the fan-outs that are where they were at the last look:
+// the node that accepted them is gone. It returns where the others are.
+func (p *Publisher) takeOver(ctx context.Context, before map[fanoutKey]postrider.ID) (left map[fanoutKey]postrider.ID) {
+	unfinished, err := p.o.Store.Fanouts(ctx)
+	if err != nil {
+		if !ended(ctx) {
+			p.o.Logger.Error("the fan-outs of other nodes were not looked at", "error", err)
+		}
+		return before
+	}
+	left = map[fanoutKey]postrider.ID{}
+	for _, f := range unfinished {
+		if at, seen := before[keyOf(&f)]; seen && at == f.After {
+			p.expand(ctx, f)
+		} else {
+			left[keyOf(&f)] = f.After
+		}
+	}
+	return left
 }
 
 // ended reports that a part is to stop, which is no error.
@@ -84,7 +126,8 @@ func ended(ctx context.Context) bool { return ctx.Err() != nil }
 const expandPause = time.Second
 
 // expand writes a fan-out's deliveries part by part, to the webhooks that
-// existed when the event was accepted and subscribe to it now.
+// existed when the event was accepted and subscribe to it now. It ends early
+// when another node has gone on with it.
 func (p *Publisher) expand(ctx context.Context, f postrider.Fanout) {
 	left := p.o.Webhooks.Match(f.Event.Tenant, f.Event.Type)
 	for len(left) > 0 && bytes.Compare(left[0].ID[:], f.After[:]) <= 0 {
@@ -106,6 +149,9 @@ func (p *Publisher) expand(ctx context.Context, f postrider.Fanout) {
 			continue
 		}
 		p.o.Lanes.Abandoned(deliveries)
+		if errors.Is(err, postrider.ErrStale) {
+			return
+		}
 		p.o.Logger.Error("a fan-out waits for the store", "event", f.Event.ID, "webhooks_left", len(left), "error", err)
 		select {
 		case <-ctx.Done():

@@ -63,6 +63,8 @@ type Options struct {
 	Webhooks Webhooks
 	Store    Store
 	Lanes    Lanes
+	// Shared is set when other nodes write to the store, too.
+	Shared bool
 	// PayloadLimit is the largest payload, in bytes.
 	PayloadLimit int64
 	// StrictCatalogue refuses event types that the catalogue lacks.

@@ -26,7 +26,9 @@ type ReplayOptions struct {
 	// Webhook returns a tenant's webhook.
 	Webhook func(tenant string, id postrider.ID) (postrider.Webhook, error)
 	// Wake makes a webhook's lane look for work in the store.
-	Wake   func(webhook postrider.ID)
+	Wake func(webhook postrider.ID)
+	// Shared is set when other nodes take steps of the same replays, too.
+	Shared bool
 	Logger *slog.Logger // nil: nowhere
 }
 
@@ -35,7 +37,13 @@ type ReplayOptions struct {
 type Replayer struct {
 	o    ReplayOptions
 	wake chan struct{}
-	next map[postrider.ID]time.Time // when the next delivery of a running replay is due; Run's own
+	runs map[postrider.ID]replayRun // of running replays; Run's own
+}
+
+// A replayRun is how far this node has seen a replay come.
+type replayRun struct {
+	taken int       // deliveries queued or skipped, by whichever node
+	next  time.Time // when the one after them is due
 }
 
 // NewReplayer makes a Replayer. It starts nothing.
@@ -43,7 +51,7 @@ func NewReplayer(o ReplayOptions) *Replayer {
 	if o.Logger == nil {
 		o.Logger = slog.New(slog.DiscardHandler)
 	}
-	return &Replayer{o: o, wake: make(chan struct{}, 1), next: map[postrider.ID]time.Time{}}
+	return &Replayer{o: o, wake: make(chan struct{}, 1), runs: map[postrider.ID]replayRun{}}
 }
 
 const (
@@ -57,6 +65,8 @@ const (
 	queuePause = 50 * time.Millisecond
 	// fullPause is the wait for a webhook that has enough in its queue.
 	fullPause = time.Second
+	// replayLook is how often other nodes' replays are looked for.
+	replayLook = 5 * time.Second
 	// replayRoom is how many deliveries one step queues at most.
 	replayRoom = 100
 )
@@ -144,7 +154,10 @@ func (r *Replayer) round(ctx context.Context) (wait time.Duration, err error) {
 		return 0, err
 	}
 	if len(open) == 0 {
-		clear(r.next)
+		clear(r.runs)
+		if r.o.Shared {
+			return replayLook, nil
+		}
 		return -1, nil
 	}
 	wait = fullPause
@@ -162,32 +175,36 @@ func (r *Replayer) round(ctx context.Context) (wait time.Duration, err error) {
 // step.
 func (r *Replayer) step(ctx context.Context, was postrider.Replay) (time.Duration, error) {
 	if was.State != postrider.ReplayRunning {
-		delete(r.next, was.ID)
+		delete(r.runs, was.ID)
 		_, err := r.o.Store.AdvanceReplay(ctx, was, 0)
 		return collectPause, err
 	}
 	now := time.Now()
-	due, started := r.next[was.ID]
+	gap := time.Duration(float64(time.Second) / was.Rate)
+	before := was.Queued + was.Skipped
+	run, started := r.runs[was.ID]
 	if !started {
-		due = now
+		run = replayRun{taken: before, next: now}
 	}
-	if wait := due.Sub(now); wait > 0 {
+	// What other nodes have queued since is part of the rate.
+	run.next, run.taken = run.next.Add(time.Duration(before-run.taken)*gap), before
+	r.runs[was.ID] = run
+	if wait := run.next.Sub(now); wait > 0 {
 		return wait, nil
 	}
-	gap := time.Duration(float64(time.Second) / was.Rate)
-	room := min(replayRoom, int(now.Sub(due)/gap)+1)
+	room := min(replayRoom, int(now.Sub(run.next)/gap)+1)
 	replay, err := r.o.Store.AdvanceReplay(ctx, was, room)
 	if err != nil {
 		return 0, err
 	}
-	taken := replay.Queued + replay.Skipped - was.Queued - was.Skipped
 	if replay.Queued > was.Queued {
 		r.o.Wake(was.WebhookID)
 	}
+	taken := replay.Queued + replay.Skipped - before
+	run.taken, run.next = run.taken+taken, run.next.Add(time.Duration(taken)*gap)
 	if taken < room && replay.State == postrider.ReplayRunning {
-		r.next[was.ID] = now.Add(fullPause) // no burst afterwards for what was not queued meanwhile
-		return fullPause, nil
+		run.next = now.Add(fullPause) // no burst afterwards for what was not queued meanwhile
 	}
-	r.next[was.ID] = due.Add(time.Duration(taken) * gap)
-	return max(queuePause, r.next[was.ID].Sub(now)), nil
+	r.runs[was.ID] = run
+	return max(queuePause, run.next.Sub(now)), nil
 }
