@@ -14,15 +14,16 @@ import (
 // A writer runs write operations in shared transactions. Whoever comes while a
 // commit is on its way to the disk waits in pending; the next transaction
 // takes all that wait. So a lone caller pays one fsync and no delay. Where
-// several share a transaction, the next one waits a moment for more of them:
-// the batch size adapts by itself to the load.
+// several share a transaction, the next one does not begin at once: the batch
+// size adapts by itself to the load.
 type writer struct {
 	conn *conn
 
 	mu      sync.Mutex
 	pending []*operation
 	closed  bool
-	recent  int // operations in the last transaction
+	recent  int       // operations in the last transaction
+	began   time.Time // of the last transaction
 	wake    chan struct{}
 	done    chan struct{}
 	failed  failure
@@ -67,11 +68,11 @@ func (t tx) queryRow(id statement, args ...any) oneRow {
 const (
 	// maxBatch bounds a transaction, so that nobody waits for an endless one.
 	maxBatch = 512
-	// gatherFor is how long a transaction waits for more when the last one had
-	// from company up to crowd operations.
-	gatherFor = 2 * time.Millisecond
-	company   = 4
-	crowd     = 96
+	// apart is how far transactions begin from each other at least when the
+	// last one had from company up to crowd operations.
+	apart   = 1500 * time.Microsecond
+	company = 4
+	crowd   = 96
 )
 
 func (w *writer) start() {
@@ -149,6 +150,7 @@ func (w *writer) loop() {
 				}
 				break
 			}
+			w.began = time.Now()
 			w.commit(batch)
 		}
 	}
@@ -156,13 +158,16 @@ func (w *writer) loop() {
 
 // gather waits for company where the last transaction had some. What a commit
 // costs beside its rows is then shared by more; nobody waits who is alone, or
-// in a crowd that is large already.
+// in a crowd that is large already. The wait counts from the begin of the last
+// transaction: part of the callers are served while the others are committed.
 func (w *writer) gather() {
 	if w.recent < company || w.recent >= crowd {
 		return
 	}
-	pause := time.NewTimer(gatherFor)
-	<-pause.C
+	if wait := time.Until(w.began.Add(apart)); wait > 0 {
+		pause := time.NewTimer(wait)
+		<-pause.C
+	}
 }
 
 func (w *writer) take() (batch []*operation, closed bool) {
