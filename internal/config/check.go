@@ -56,6 +56,12 @@ func (s *Serve) faults() (faults Faults) {
 	if key, err := base64.StdEncoding.DecodeString(string(s.EncryptionKey)); s.EncryptionKey != "" && (err != nil || len(key) != 32) {
 		wrong("encryption_key", "openssl rand -base64 32 makes one", "is not 32 bytes in base64")
 	}
+	if s.DatabaseURL != "" && !isDatabaseURL(string(s.DatabaseURL)) {
+		wrong("database_url", "write postgres://user:password@host:5432/database", "is no URL of a PostgreSQL database")
+	}
+	if s.DatabaseURL != "" && s.EncryptionKey == "" && !s.Dev {
+		wrong("encryption_key", "openssl rand -base64 32 makes one; give every node the same", "is required with a database_url")
+	}
 	for _, host := range s.AllowHosts {
 		switch _, err := netip.ParseAddr(host); {
 		case err == nil:
@@ -139,6 +145,13 @@ func isAddress(s string) bool {
 	}
 	_, err = strconv.ParseUint(port, 10, 16)
 	return err == nil
+}
+
+// isDatabaseURL takes what names a database. What else stands in it, the
+// database's driver judges.
+func isDatabaseURL(s string) bool {
+	u, err := url.Parse(s)
+	return err == nil && (u.Scheme == "postgres" || u.Scheme == "postgresql") && len(u.Path) > 1
 }
 
 func isLoopback(s string) bool {

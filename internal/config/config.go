@@ -23,9 +23,10 @@ import (
 // Serve are the settings of `postrider serve`.
 type Serve struct {
 	Listen               string           `default:"127.0.0.1:8080" env:"POSTRIDER_LISTEN" placeholder:"ADDRESS" help:"Address of the API, host:port. Without a host it is every address of the machine, with port 0 any free port."`
-	DataDir              string           `default:"./postrider-data" env:"POSTRIDER_DATA_DIR" placeholder:"DIR" help:"Where the embedded store keeps its files."`
+	DataDir              string           `default:"./postrider-data" env:"POSTRIDER_DATA_DIR" placeholder:"DIR" help:"Where the embedded store keeps its files. With a database URL it is used by --dev alone."`
+	DatabaseURL          postrider.Secret `name:"database-url" env:"POSTRIDER_DATABASE_URL" placeholder:"URL" help:"PostgreSQL database, 14 or later, that any number of nodes work on, such as postgres://user:password@host:5432/postrider. Without one, the embedded store is used."`
 	AdminKey             postrider.Secret `env:"POSTRIDER_ADMIN_KEY" placeholder:"KEY" help:"The operator's API key, at least 16 characters. Without one, a key is made at the first start and printed once."`
-	EncryptionKey        postrider.Secret `env:"POSTRIDER_ENCRYPTION_KEY" placeholder:"BASE64" help:"Key that signing secrets are encrypted with, 32 bytes in base64. Without one, a key is made in the data directory."`
+	EncryptionKey        postrider.Secret `env:"POSTRIDER_ENCRYPTION_KEY" placeholder:"BASE64" help:"Key that signing secrets are encrypted with, 32 bytes in base64. Without one, a key is made in the data directory. With a database URL it is required: all nodes need the same."`
 	AllowCIDRs           []netip.Prefix   `name:"allow-cidrs" env:"POSTRIDER_ALLOW_CIDRS" placeholder:"CIDR" help:"Address ranges that webhooks may point to although they are not public."`
 	AllowHosts           []string         `env:"POSTRIDER_ALLOW_HOSTS" placeholder:"HOST" help:"Host names that webhooks may point to although their addresses are not public; *.example.internal takes all below it."`
 	HTTPSOnly            bool             `name:"https-only" env:"POSTRIDER_HTTPS_ONLY" help:"Refuse webhooks with an http URL."`

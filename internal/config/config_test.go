@@ -177,6 +177,8 @@ func TestLoad_SaysWhatIsWrongAndWhere(t *testing.T) {
 		"short admin key":   {"admin_key: fifteen_letters\n", "postrider.yaml:1: admin_key: is not 16 to 256 visible ASCII characters (openssl rand -hex 32 makes one)"},
 		"unsendable key":    {"admin_key: sixteen characters\n", "postrider.yaml:1: admin_key: is not 16 to 256 visible ASCII characters (openssl rand -hex 32 makes one)"},
 		"encryption key":    {"encryption_key: c2hvcnQ=\n", "postrider.yaml:1: encryption_key: is not 32 bytes in base64 (openssl rand -base64 32 makes one)"},
+		"database URL":      {"database_url: localhost/postrider\nencryption_key: AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA=\n", "postrider.yaml:1: database_url: is no URL of a PostgreSQL database (write postgres://user:password@host:5432/database)"},
+		"database, no key":  {"database_url: postgres://u:p@localhost/postrider\n", "encryption_key: is required with a database_url (openssl rand -base64 32 makes one; give every node the same)"},
 		"host address":      {"allow_hosts: 10.0.0.1\n", `postrider.yaml:1: allow_hosts: "10.0.0.1" is an address (addresses are opened with allow_cidrs)`},
 		"host form":         {"allow_hosts: 'a.*.internal'\n", `postrider.yaml:1: allow_hosts: "a.*.internal" is no host name (write hooks.example.internal, or *.example.internal for all below it)`},
 		"every host":        {"allow_hosts: '*'\n", `postrider.yaml:1: allow_hosts: "*" is no host name (write hooks.example.internal, or *.example.internal for all below it)`},
@@ -290,6 +292,8 @@ func TestSecrets_AreInNoError(t *testing.T) {
 		{"--admin-key", "-" + canary},
 		{"--admin-key", "--" + canary},
 		{"--encryption-key", canary},
+		{"--database-url", "postgres://user:" + canary + "@%zz/x"},
+		{"--database-url", "postgres://user:" + canary + "@localhost"},
 		{"--admin-kye=" + canary},
 	} {
 		_, err := load(t, "", args...)
@@ -305,7 +309,7 @@ func TestSecrets_AreInNoError(t *testing.T) {
 
 func TestSecrets_AreRedactedInPrints(t *testing.T) {
 	settings := Default()
-	settings.AdminKey, settings.EncryptionKey = canary, canary
+	settings.AdminKey, settings.EncryptionKey, settings.DatabaseURL = canary, canary, "postgres://user:"+canary+"@localhost/x"
 	var log bytes.Buffer
 	slog.New(slog.NewJSONHandler(&log, nil)).Info("settings", "settings", settings, "key", settings.AdminKey)
 	for _, text := range []string{fmt.Sprintf("%v %+v %#v %s", settings, settings, settings, settings.AdminKey), log.String()} {
