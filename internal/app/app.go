@@ -28,7 +28,6 @@ import (
 	"postrider/internal/registry"
 	"postrider/internal/relay"
 	"postrider/internal/sealing"
-	"postrider/internal/sqlite"
 )
 
 // An app is a built Postrider.
@@ -37,7 +36,8 @@ type app struct {
 	logger *slog.Logger
 
 	listener  net.Listener
-	store     *sqlite.Store
+	store     store
+	shared    shared // the store once more, where other nodes work on it, too
 	client    *egress.Client
 	registry  *registry.Registry
 	relay     *relay.Relay
@@ -78,10 +78,17 @@ func Serve(ctx context.Context, c config.Serve, version string, stdout, stderr i
 	// stands above the first line of the built-in receiver.
 	fmt.Fprintf(stdout, "Postrider is ready on %s\n%s", a.url(), greeting)
 	lanesCtx, stopLanes := context.WithCancel(context.WithoutCancel(ctx))
+	aliveCtx, leave := context.WithCancel(context.WithoutCancel(ctx))
 	run.Go(func() error {
+		defer leave()         // until then the claims are this node's
 		defer a.relay.Close() // attempts in flight were answered by then
 		return a.lanes.Run(lanesCtx)
 	})
+	if a.shared != nil {
+		run.Go(func() error { return a.shared.Run(aliveCtx) })
+		run.Go(func() error { return a.registry.Run(ctx) })
+		run.Go(func() error { return a.tail.listen(ctx) })
+	}
 	run.Go(func() error { return a.relay.Run(ctx) })
 	run.Go(func() error { return a.publisher.Run(ctx) })
 	run.Go(func() error { return a.replayer.Run(ctx) })
@@ -128,7 +135,7 @@ func build(ctx context.Context, c config.Serve, version string, stderr io.Writer
 	if err != nil {
 		return nil, err
 	}
-	if a.store, err = sqlite.Open(ctx, c.DataDir, sealer); err != nil {
+	if err := a.openStore(ctx, sealer); err != nil {
 		return nil, err
 	}
 	if a.listener, err = new(net.ListenConfig).Listen(ctx, "tcp", c.Listen); err != nil {
@@ -139,7 +146,7 @@ func build(ctx context.Context, c config.Serve, version string, stderr io.Writer
 		OwnListeners: []netip.AddrPort{a.listener.Addr().(*net.TCPAddr).AddrPort()}, //nolint:forcetypeassert // it is a TCP listener
 	})
 	a.registry, err = registry.New(ctx, registry.Options{
-		Store: a.store, AdminKey: string(c.AdminKey), CheckURL: a.client.CheckURL, StrictCatalogue: c.StrictCatalogue,
+		Store: a.store, Shared: a.registryShared(), Logger: a.logger, AdminKey: string(c.AdminKey), CheckURL: a.client.CheckURL, StrictCatalogue: c.StrictCatalogue,
 		WebhooksPerTenant: c.WebhooksPerTenant, Created: a.greet, Changed: func(id postrider.ID) { a.lanes.Wake(id) },
 	})
 	if err != nil {
@@ -147,15 +154,16 @@ func build(ctx context.Context, c config.Serve, version string, stderr io.Writer
 	}
 	a.relay = a.newRelay()
 	a.lanes = dispatch.New(dispatch.Options{
-		Store: heard{a.store, a.tail}, Webhooks: attended{a.registry, a.relay}, Sender: outlet{a.client, a.relay}, Logger: a.logger, Brand: c.Brand, Version: version,
+		Store: heard{a.store, a.tail}, Shared: a.lanesShared(), Webhooks: attended{a.registry, a.relay},
+		Sender: outlet{a.client, a.relay}, Logger: a.logger, Brand: c.Brand, Version: version,
 		Timeout: c.Timeout, RetrySchedule: c.RetrySchedule, MaxInFlight: c.MaxInFlight, Announce: a.announce,
 	})
 	a.publisher = publish.New(publish.Options{
-		Webhooks: a.registry, Store: a.store, Lanes: a.lanes, PayloadLimit: c.PayloadLimit, StrictCatalogue: c.StrictCatalogue,
+		Webhooks: a.registry, Store: a.store, Lanes: a.lanes, Shared: a.shared != nil, PayloadLimit: c.PayloadLimit, StrictCatalogue: c.StrictCatalogue,
 		Logger: a.logger,
 	})
 	a.replayer = publish.NewReplayer(publish.ReplayOptions{
-		Store: a.store, Webhook: a.registry.Webhook, Wake: a.lanes.Wake, Logger: a.logger,
+		Store: a.store, Webhook: a.registry.Webhook, Wake: a.lanes.Wake, Shared: a.shared != nil, Logger: a.logger,
 	})
 	cursorKey, err := hkdf.Key(sha256.New, key, nil, "postrider cursors", 32)
 	if err != nil {
@@ -209,8 +217,9 @@ func (a *app) announce(ctx context.Context, about *postrider.Webhook, eventType 
 	}
 }
 
-// watchStore ends the server when the disk can no longer be trusted: what is
-// acknowledged after that might not be there after a restart.
+// watchStore ends the server when the store can no longer be trusted: what is
+// acknowledged after that might not be there after a restart. A database that
+// is away is waited for.
 func (a *app) watchStore(ctx context.Context) error {
 	select {
 	case <-ctx.Done():
@@ -240,12 +249,15 @@ func (a *app) url() string {
 // firstKeys makes an operator's key when there is none, and returns what to
 // say about it.
 func (a *app) firstKeys(ctx context.Context) (greeting string, err error) {
-	if a.config.Dev || a.registry.HasOperator() {
+	if a.config.Dev {
 		return "", nil
 	}
-	_, text, err := a.registry.CreateAPIKey(ctx, "", "first")
+	text, err := a.registry.CreateFirstKey(ctx, "first")
 	if err != nil {
 		return "", fmt.Errorf("make the first operator's key: %w", err)
+	}
+	if text == "" {
+		return "", nil
 	}
 	return "The operator's API key, shown this once: " + text + "\n", nil
 }

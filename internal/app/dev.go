@@ -88,7 +88,7 @@ func (a *app) devKeys(ctx context.Context) (keys devKeys, err error) {
 			break
 		}
 		if text, err = json.Marshal(keys); err == nil {
-			err = os.WriteFile(path, append(text, '\n'), 0o600)
+			err = errors.Join(os.MkdirAll(a.config.DataDir, 0o700), os.WriteFile(path, append(text, '\n'), 0o600))
 		}
 	}
 	if err != nil {

@@ -67,7 +67,7 @@ func readLogo(path string) ([]byte, error) {
 	return logo, nil
 }
 
-// nodes tells of this process, which is the only one on its database.
+// nodes tells of this process.
 func (a *app) nodes(version string) func(context.Context) []portal.Node {
 	started := time.Now()
 	name, err := os.Hostname()
@@ -75,13 +75,17 @@ func (a *app) nodes(version string) func(context.Context) []portal.Node {
 		name = "this node"
 	}
 	return func(ctx context.Context) []portal.Node {
+		kind := "SQLite"
+		if a.shared != nil {
+			kind = fmt.Sprintf("PostgreSQL, shared by %d", a.shared.Nodes())
+		}
 		err := a.store.Ping(ctx)
 		node := portal.Node{
 			Name: name, Version: version, Address: strings.TrimPrefix(a.url(), "http://"), StartedAt: started,
-			Store: "SQLite", Healthy: err == nil,
+			Store: kind, Healthy: err == nil,
 		}
 		if err != nil {
-			node.Store = "SQLite, not available"
+			node.Store = kind + ", not available"
 		}
 		return []portal.Node{node}
 	}

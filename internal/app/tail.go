@@ -3,9 +3,9 @@ package app
 import (
 	"context"
 	"sync"
+	"time"
 
 	"postrider"
-	"postrider/internal/sqlite"
 )
 
 // A tail tells streams that there is something to read. It carries nothing
@@ -40,6 +40,29 @@ func (t *tail) Stopped() <-chan struct{} { return t.stopped }
 // stop ends the streams, so that a stop of the server need not wait for them.
 func (t *tail) stop() { t.once.Do(func() { close(t.stopped) }) }
 
+// listenEvery is how often streams look for what other nodes have recorded.
+const listenEvery = time.Second
+
+// listen has all streams look again and again, since what other nodes record
+// makes no sound here.
+func (t *tail) listen(ctx context.Context) error {
+	tick := time.NewTicker(listenEvery)
+	defer tick.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-tick.C:
+		}
+		t.mu.Lock()
+		for _, changed := range t.waiting {
+			close(changed)
+		}
+		clear(t.waiting)
+		t.mu.Unlock()
+	}
+}
+
 func (t *tail) nudge(settlements []postrider.Settlement) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -58,13 +81,13 @@ func (t *tail) nudge(settlements []postrider.Settlement) {
 // heard is the store as the lanes use it: what they have recorded is heard by
 // the tail.
 type heard struct {
-	*sqlite.Store
+	store
 	tail *tail
 }
 
 // Settle records attempts, then tells the streams.
 func (h heard) Settle(ctx context.Context, settlements []postrider.Settlement) error {
-	err := h.Store.Settle(ctx, settlements)
+	err := h.store.Settle(ctx, settlements)
 	if err == nil {
 		h.tail.nudge(settlements)
 	}

@@ -1,0 +1,70 @@
+package app
+
+import (
+	"context"
+
+	"postrider/internal/api"
+	"postrider/internal/dispatch"
+	"postrider/internal/portal"
+	"postrider/internal/publish"
+	"postrider/internal/registry"
+	"postrider/internal/sealing"
+	"postrider/internal/sqlite"
+)
+
+// A store is all that the rooms ask of one. The app alone sees it whole.
+type store interface {
+	registry.Store
+	publish.Store
+	publish.ReplayStore
+	dispatch.Store
+	api.History
+	api.Recorded
+	api.Links
+	portal.History
+	portal.Counters
+	portal.Sessions
+
+	// Ping reports whether the store can be read and accepts writes.
+	Ping(context.Context) error
+	// Failed is closed when the store can no longer be trusted.
+	Failed() <-chan struct{}
+	Close() error
+}
+
+// A shared store is one that other nodes work on, too.
+type shared interface {
+	dispatch.Shared
+	registry.Shared
+
+	// Run keeps this process alive in the eyes of the others, and does what one
+	// of them does for all.
+	Run(context.Context) error
+}
+
+// openStore opens the store that the settings name.
+func (a *app) openStore(ctx context.Context, sealer *sealing.Sealer) (err error) {
+	store, err := sqlite.Open(ctx, a.config.DataDir, sealer)
+	if err != nil {
+		return err
+	}
+	a.store = store
+	return nil
+}
+
+// lanesShared is the shared store as the lanes use it, and nil without one.
+func (a *app) lanesShared() dispatch.Shared {
+	if a.shared == nil {
+		return nil
+	}
+	return a.shared
+}
+
+// registryShared is the shared store as the registry uses it, and nil without
+// one.
+func (a *app) registryShared() registry.Shared {
+	if a.shared == nil {
+		return nil
+	}
+	return a.shared
+}
