@@ -27,9 +27,9 @@ func TestSecret_IsNeverPrinted(t *testing.T) {
 		}{"x", secret},
 	}
 	for name, value := range holders {
-		// A verb that does not fit, such as %d, prints anything as it is; go vet
-		// refuses it.
-		for _, verb := range []string{"%v", "%+v", "%#v", "%s", "%q", "%x", "%X", "% x", "%10s", "%.30s", "%-30v"} {
+		for _, verb := range []string{
+			"%v", "%+v", "%#v", "%s", "%q", "%x", "%X", "% x", "%10s", "%.30s", "%-30v", "%d", "%c", "%U", "%t", "%e", "%08b", "%z",
+		} {
 			wantHidden(t, name+" by "+verb, fmt.Sprintf(verb, value))
 		}
 		wantHidden(t, name+" by Sprint", fmt.Sprint(value))

@@ -140,8 +140,11 @@ func (s Secret) String() string {
 	return redacted
 }
 
-// GoString hides the secret from %#v.
-func (s Secret) GoString() string { return fmt.Sprintf("%q", s.String()) }
+// Format hides the secret from every verb. Those that do not fit text, such as
+// %d, would print its bytes without asking String. Only %p asks nothing.
+func (s Secret) Format(state fmt.State, verb rune) {
+	fmt.Fprintf(state, fmt.FormatString(state, verb), s.String())
+}
 
 // LogValue hides the secret from slog.
 func (s Secret) LogValue() slog.Value { return slog.StringValue(s.String()) }

@@ -9,6 +9,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"log"
 	"log/slog"
 	"net"
 	"net/http"
@@ -58,6 +59,7 @@ func Serve(ctx context.Context, c config.Serve, version string, stdout, stderr i
 		return err
 	}
 	defer func() { err = errors.Join(err, a.close()) }()
+	defer takeStandardLog(a.logger)()
 	greeting, err := a.firstKeys(ctx)
 	if err != nil {
 		return err
@@ -118,6 +120,20 @@ func tuneGC() (undo func()) {
 	return func() { debug.SetGCPercent(before) }
 }
 
+// takeStandardLog has what the standard library says by itself written to the
+// server's own log, for who asks for details: net/http quotes there what
+// receivers send unasked, which anyone can fill a log with. It returns what
+// sets it back.
+func takeStandardLog(logger *slog.Logger) (undo func()) {
+	before, flags := log.Writer(), log.Flags()
+	log.SetFlags(0)                                                              //nolint:forbidigo // it is taken, not used
+	log.SetOutput(slog.NewLogLogger(logger.Handler(), slog.LevelDebug).Writer()) //nolint:forbidigo // as above
+	return func() {
+		log.SetFlags(flags)   //nolint:forbidigo // as above
+		log.SetOutput(before) //nolint:forbidigo // as above
+	}
+}
+
 // build opens and connects the parts. It starts nothing but the store's
 // writer.
 func build(ctx context.Context, c config.Serve, version string, stderr io.Writer) (_ *app, err error) {
@@ -142,7 +158,10 @@ func build(ctx context.Context, c config.Serve, version string, stderr io.Writer
 		return nil, fmt.Errorf("listen for the API: %w", err)
 	}
 	a.client = egress.New(egress.Options{
-		Policy:       egress.Policy{AllowCIDRs: a.allowedCIDRs(), AllowHosts: c.AllowHosts, HTTPSOnly: c.HTTPSOnly},
+		Policy: egress.Policy{
+			AllowCIDRs: a.allowedCIDRs(), AllowHosts: c.AllowHosts, AllowPorts: c.AllowPorts, NAT64Prefixes: c.NAT64Prefixes,
+			HTTPSOnly: c.HTTPSOnly,
+		},
 		OwnListeners: []netip.AddrPort{a.listener.Addr().(*net.TCPAddr).AddrPort()}, //nolint:forcetypeassert // it is a TCP listener
 	})
 	a.registry, err = registry.New(ctx, registry.Options{

@@ -32,6 +32,9 @@ const (
 	maxRequestRate  = 1_000_000
 )
 
+// nat64Bits are the lengths of the prefixes of RFC 6052.
+var nat64Bits = []int{32, 40, 48, 56, 64, 96}
+
 var (
 	logLevels  = []string{"debug", "info", "warn", "error"}
 	logFormats = []string{"text", "json"}
@@ -68,6 +71,11 @@ func (s *Serve) faults() (faults Faults) {
 			wrong("allow_hosts", "addresses are opened with allow_cidrs", "%q is an address", host)
 		case !isHostPattern(host):
 			wrong("allow_hosts", "write hooks.example.internal, or *.example.internal for all below it", "%q is no host name", host)
+		}
+	}
+	for _, prefix := range s.NAT64Prefixes {
+		if !prefix.Addr().Is6() || prefix.Addr().Is4In6() || !slices.Contains(nat64Bits, prefix.Bits()) {
+			wrong("nat64_prefixes", "RFC 6052 has prefixes of 32, 40, 48, 56, 64 and 96 bits", "%q is no prefix of IPv6 that can hold an IPv4 address", prefix)
 		}
 	}
 	if !brandForm.MatchString(s.Brand) {

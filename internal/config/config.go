@@ -29,6 +29,8 @@ type Serve struct {
 	EncryptionKey        postrider.Secret `env:"POSTRIDER_ENCRYPTION_KEY" placeholder:"BASE64" help:"Key that signing secrets are encrypted with, 32 bytes in base64. Without one, a key is made in the data directory. With a database URL it is required: all nodes need the same."`
 	AllowCIDRs           []netip.Prefix   `name:"allow-cidrs" env:"POSTRIDER_ALLOW_CIDRS" placeholder:"CIDR" help:"Address ranges that webhooks may point to although they are not public."`
 	AllowHosts           []string         `env:"POSTRIDER_ALLOW_HOSTS" placeholder:"HOST" help:"Host names that webhooks may point to although their addresses are not public; *.example.internal takes all below it."`
+	AllowPorts           []uint16         `env:"POSTRIDER_ALLOW_PORTS" placeholder:"PORT" help:"Ports below 1024 that webhooks may point to besides 80 and 443."`
+	NAT64Prefixes        []netip.Prefix   `name:"nat64-prefixes" env:"POSTRIDER_NAT64_PREFIXES" placeholder:"CIDR" help:"Networks that translate IPv6 to IPv4, such as 64:ff9b::/96: an address in one is judged by the IPv4 address inside it. Without them such addresses are refused."`
 	HTTPSOnly            bool             `name:"https-only" env:"POSTRIDER_HTTPS_ONLY" help:"Refuse webhooks with an http URL."`
 	Brand                string           `default:"Clubmed" env:"POSTRIDER_BRAND" placeholder:"NAME" help:"Name in the headers of deliveries, such as X-Clubmed-Signature, and in the User-Agent: letters, digits and dashes."`
 	StrictCatalogue      bool             `env:"POSTRIDER_STRICT_CATALOGUE" help:"Refuse event types that the catalogue lacks."`

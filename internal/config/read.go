@@ -33,6 +33,7 @@ func Options() kong.Option {
 			kong.TypeMapper(reflect.TypeFor[time.Duration](), one(time.ParseDuration)),
 			kong.TypeMapper(reflect.TypeFor[[]time.Duration](), list(time.ParseDuration)),
 			kong.TypeMapper(reflect.TypeFor[[]netip.Prefix](), list(netip.ParsePrefix)),
+			kong.TypeMapper(reflect.TypeFor[[]uint16](), list(port)),
 			kong.TypeMapper(reflect.TypeFor[[]string](), list(asIs)),
 			kong.PostBuild(func(k *kong.Kong) error { forgetVariables(k.Model.Node); return nil }),
 		} {
@@ -59,10 +60,19 @@ var forms = map[reflect.Type]string{
 	reflect.TypeFor[int64]():         "whole number",
 	reflect.TypeFor[float64]():       "number",
 	reflect.TypeFor[time.Duration](): "duration such as 5s, 5m or 24h",
+	reflect.TypeFor[uint16]():        "port from 1 to 65535",
 	reflect.TypeFor[netip.Prefix]():  "address range such as 10.0.0.0/8",
 }
 
 func asIs(s string) (string, error) { return s, nil }
+
+func port(s string) (uint16, error) {
+	n, err := strconv.ParseUint(s, 10, 16)
+	if n == 0 {
+		err = strconv.ErrRange
+	}
+	return uint16(n), err
+}
 
 func finite(s string) (float64, error) {
 	n, err := strconv.ParseFloat(s, 64)

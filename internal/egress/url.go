@@ -26,7 +26,7 @@ var (
 	faultFragment = &urlFault{"url_fragment", "A URL must not have a fragment (#…): it would never be sent."}
 	faultHost     = &urlFault{"invalid_host", "The host is a DNS name, or an IP address in its canonical form (IPv6 in brackets, without a zone)."}
 	faultPort     = &urlFault{"invalid_port", "The port is a number from 1 to 65535, without leading zeros."}
-	faultLowPort  = &urlFault{"port_not_allowed", "The port is 80, 443 or one from 1024 to 65535."}
+	faultLowPort  = &urlFault{"port_not_allowed", "The port is 80, 443, one from 1024 to 65535, or one that the operator has opened."}
 )
 
 // parseURL reads a URL in the few forms that are accepted, and writes its host
