@@ -34,6 +34,7 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 		Serve:     app.Serve,
 		Sink:      receive,
 		Bench:     measure,
+		Forwarder: func(remote bool) cli.Forwarder { return app.Forwarder(remote) },
 		Scenarios: bench.Scenarios(),
 	})
 }

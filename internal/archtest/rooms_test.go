@@ -53,7 +53,7 @@ var rooms = map[string]room{
 	"internal/api":       {Rooms: []string{theRoot}, Modules: []string{syncGroup, jsonv2, "github.com/danielgtaylor/huma/v2", "golang.org/x/time"}},
 	"internal/portal":    {Rooms: []string{theRoot, "signature"}, Modules: []string{syncGroup, "github.com/yuin/goldmark", "github.com/microcosm-cc/bluemonday"}},
 	"internal/relay":     {Rooms: []string{theRoot}, Modules: []string{syncGroup, "github.com/coder/websocket"}},
-	"internal/cli":       {Rooms: []string{theRoot, "internal/config", "signature"}, Modules: []string{syncGroup, kong}},
+	"internal/cli":       {Rooms: []string{theRoot, "internal/config", "internal/relay", "signature"}, Modules: []string{syncGroup, kong}},
 	"internal/sink":      {Rooms: []string{theRoot, "signature"}, Modules: []string{syncGroup}},
 	"internal/bench":     {Rooms: []string{theRoot, "signature", "internal/sink"}, Modules: []string{syncGroup}},
 	"internal/telemetry": {Rooms: []string{theRoot}, Modules: []string{syncGroup, "github.com/prometheus/client_golang", "go.opentelemetry.io"}},

@@ -35,6 +35,8 @@ type Commands struct {
 	Serve   func(ctx context.Context, settings config.Serve, version string, stdout, stderr io.Writer) error
 	Sink    func(ctx context.Context, options Sink, stdout io.Writer) error
 	Bench   func(ctx context.Context, options Bench, stdout, stderr io.Writer) error
+	// Forwarder reaches loopback addresses alone, or with remote any.
+	Forwarder func(remote bool) Forwarder
 	// Scenarios are the names that bench takes, each with what it is about.
 	Scenarios [][2]string
 }
@@ -52,9 +54,10 @@ type grammar struct {
 	Keys     keysCommands     `cmd:"" group:"Over the API:" help:"Work with API keys."`
 	Profile  profileCommands  `cmd:"" group:"Over the API:" help:"Keep servers and the keys to them under names."`
 
-	Sign   sign        `cmd:"" group:"Tools of a receiver:" help:"Print the headers that a body would be signed with."`
-	Verify verify      `cmd:"" group:"Tools of a receiver:" help:"Check the signatures of a request, and say why one fails."`
-	Sink   sinkCommand `cmd:"" group:"Tools of a receiver:" help:"Run a receiver that shows deliveries and checks their signatures."`
+	Listen listenCommand `cmd:"" group:"Tools of a receiver:" help:"Get deliveries on this machine, at a server behind no public address."`
+	Sign   sign          `cmd:"" group:"Tools of a receiver:" help:"Print the headers that a body would be signed with."`
+	Verify verify        `cmd:"" group:"Tools of a receiver:" help:"Check the signatures of a request, and say why one fails."`
+	Sink   sinkCommand   `cmd:"" group:"Tools of a receiver:" help:"Run a receiver that shows deliveries and checks their signatures."`
 
 	Serve  serveCommand `cmd:"" group:"The server:" help:"Run the server."`
 	Doctor doctor       `cmd:"" group:"The server:" help:"Look for what is wrong with the server and the way to it, and say what to do."`

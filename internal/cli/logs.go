@@ -60,7 +60,7 @@ type filters struct {
 	EventID   string `name:"event-id" placeholder:"ID" help:"Attempts of one event."`
 	Status    string `placeholder:"STATUS" complete:"success,failure,cancelled" help:"success, failure or cancelled."`
 	CodeClass string `placeholder:"CLASS" complete:"2xx,3xx,4xx,5xx" help:"Class of the receiver's status code: 2xx, 3xx, 4xx or 5xx."`
-	ErrorCode string `placeholder:"CODE" complete:"dns,connect,connect_refused,connect_timeout,tls,tls_expired,tls_hostname,tls_untrusted,timeout,reset,http_4xx,http_5xx,redirect,blocked_address,too_large,protocol,cancelled,expired,unsendable" help:"Why it failed, such as timeout or http_5xx."`
+	ErrorCode string `placeholder:"CODE" complete:"dns,connect,connect_refused,connect_timeout,tls,tls_expired,tls_hostname,tls_untrusted,timeout,reset,http_4xx,http_5xx,redirect,blocked_address,too_large,protocol,cancelled,expired,relay_lost,unsendable" help:"Why it failed, such as timeout or http_5xx."`
 }
 
 func (f *filters) query() url.Values {

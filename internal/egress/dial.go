@@ -108,9 +108,11 @@ func (d *dialing) connect(ctx context.Context, resolver *net.Resolver, network, 
 }
 
 // absolute ends a name with a dot, which keeps the search list of resolv.conf
-// out: with it, partner.example could mean partner.example.internal.
+// out: with it, partner.example could mean partner.example.internal. The name
+// localhost is this machine's by RFC 6761 and stands in its hosts file, where
+// Go finds a name of one label only without the dot.
 func absolute(host string) string {
-	if _, err := netip.ParseAddr(host); err == nil {
+	if _, err := netip.ParseAddr(host); err == nil || host == "localhost" {
 		return host
 	}
 	return host + "."

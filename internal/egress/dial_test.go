@@ -161,7 +161,7 @@ func TestSend_LooksNamesUpWithoutTheSearchList(t *testing.T) {
 }
 
 func TestAbsolute_LeavesAddressesAsTheyAre(t *testing.T) {
-	for host, want := range map[string]string{"hook.test": "hook.test.", "hook": "hook.", "127.0.0.1": "127.0.0.1", "::1": "::1"} {
+	for host, want := range map[string]string{"hook.test": "hook.test.", "hook": "hook.", "localhost": "localhost", "127.0.0.1": "127.0.0.1", "::1": "::1"} {
 		if got := absolute(host); got != want {
 			t.Errorf("%s: got %s, want %s", host, got, want)
 		}

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"math/rand/v2"
+	"net"
 	"net/http"
 	"net/url"
 	"strings"
@@ -66,6 +67,10 @@ func (r *Refusal) passing() bool {
 	return r.Status == http.StatusTooManyRequests || r.Status >= 500 && r.Status != http.StatusNotImplemented
 }
 
+// ErrLeft reports that the listening ended while the server could not be told:
+// the temporary webhook stays there until nobody has come back for its time.
+var ErrLeft = errors.New("the server could not be told that the listener ended")
+
 // An Ended session is one that the server does not want again.
 type Ended struct{ Reason string }
 
@@ -92,10 +97,10 @@ type listener struct {
 }
 
 // Listen attaches to a server and forwards deliveries until the context ends or
-// the observer has had enough; then the temporary webhook is removed. It comes
-// back by itself when the connection or the server fails; only the first time
-// is that an error, and a server that does not want it any more always is: a
-// *Refusal, an *Ended, or what broke the connection.
+// the observer has had enough; then the temporary webhook is removed, or the
+// error is ErrLeft. It comes back by itself when the connection or the server
+// fails; only the first time is that an error, and a server that does not want
+// it any more always is: a *Refusal, an *Ended, or what broke the connection.
 func Listen(ctx context.Context, o ListenOptions) error {
 	if o.FirstWait == 0 {
 		o.FirstWait = 250 * time.Millisecond
@@ -110,7 +115,7 @@ func Listen(ctx context.Context, o ListenOptions) error {
 	for wait := o.FirstWait; ; {
 		attached, err := l.session(ctx)
 		if ctx.Err() != nil {
-			return nil
+			return l.left(err)
 		}
 		refusal, refused := errors.AsType[*Refusal](err)
 		_, ended := errors.AsType[*Ended](err)
@@ -124,11 +129,19 @@ func Listen(ctx context.Context, o ListenOptions) error {
 		l.tell(func() { o.Observer.Away(err, pause) })
 		select {
 		case <-ctx.Done():
-			return nil
+			return ErrLeft
 		case <-time.After(pause):
 		}
 		wait = min(2*wait, o.LongestWait)
 	}
+}
+
+// left is how the listening ends when a session ended by its own wish.
+func (l *listener) left(err error) error {
+	if l.ready == nil || websocket.CloseStatus(err) == websocket.StatusNormalClosure {
+		return nil
+	}
+	return ErrLeft
 }
 
 func (l *listener) tell(what func()) {
@@ -232,6 +245,16 @@ func ending(err error) error {
 		if closed.Reason != "" {
 			return errors.New(cut(closed.Reason, 200))
 		}
+		return err
+	}
+	socket, ok := errors.AsType[*net.OpError](err)
+	switch {
+	case errors.Is(err, net.ErrClosed):
+		return errors.New("the server gave no sign of life")
+	case ok:
+		return socket.Err
+	case errors.Is(err, io.EOF):
+		return errors.New("the connection broke off")
 	}
 	return err
 }

@@ -49,6 +49,9 @@ type Options struct {
 
 	Hold time.Duration // how long deliveries wait for a listener; default 24 h
 	Ping time.Duration // between two signs of life, and as long for an answer to one; default 10 s
+	// Margin is what an answer may take beyond the attempt's own time: the way
+	// there and back, and a listener's way back to a broken session; default 5 s.
+	Margin time.Duration
 }
 
 // Bounds of what listeners may take.
@@ -91,6 +94,7 @@ func New(o Options) *Relay {
 	o.Logger = cmp.Or(o.Logger, slog.New(slog.DiscardHandler))
 	o.Brand = cmp.Or(o.Brand, "Clubmed")
 	o.Hold, o.Ping = cmp.Or(o.Hold, postrider.DefaultRelayHold), cmp.Or(o.Ping, 10*time.Second)
+	o.Margin = cmp.Or(o.Margin, 5*time.Second)
 	return &Relay{o: o, lines: map[postrider.ID]*line{}}
 }
 
@@ -159,15 +163,11 @@ func (r *Relay) Newest(tenant string) (postrider.ID, error) {
 	return newest.ID, nil
 }
 
-// answerMargin is what an answer may take beyond the attempt's own time: the
-// way there and back, and a listener's way back to a broken session.
-const answerMargin = 5 * time.Second
-
 // Send hands an attempt to the newest session of its webhook and waits for the
 // answer. A session that breaks off may come back for it within the attempt's
 // time.
 func (r *Relay) Send(ctx context.Context, request *postrider.Request) postrider.Outcome {
-	ctx, cancel := context.WithTimeout(ctx, request.Timeout+answerMargin)
+	ctx, cancel := context.WithTimeout(ctx, request.Timeout+r.o.Margin)
 	defer cancel()
 	id := postrider.NewID().String()
 	e := &exchange{
