@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"postrider/internal/e2e"
+	"postrider/internal/testkit"
 )
 
 // register makes a webhook for one event type, or a pattern.
@@ -209,7 +210,7 @@ func (zeros) Read(b []byte) (int, error) { return len(b), nil }
 // lost: deliveries go out, their outcomes are recorded once there is room, and
 // then publishes are accepted again.
 func TestDisk_FullRefusesPublishesUntilThereIsRoom(t *testing.T) {
-	if !inside(t, syscall.CLONE_NEWNS) {
+	if !testkit.Isolated(t, syscall.CLONE_NEWNS) {
 		return
 	}
 	mount, receiver := mountSmall(t), e2e.Listen(t)
