@@ -8,6 +8,7 @@ import (
 	"net"
 	"net/http"
 	"runtime"
+	"runtime/metrics"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -231,6 +232,68 @@ func TestSend_AHugeBodyCostsNeitherMemoryNorTime(t *testing.T) {
 	}
 	if each := sent.Load() / (attempts + 1); each > 64<<20 {
 		t.Errorf("got %d bytes sent per attempt, want the connection closed at the cap", each)
+	}
+}
+
+// Sixty-four receivers at once, each of which sends without an end. The memory
+// is the whole process's, these receivers' own part included.
+func TestSend_EndlessAnswersTakeBoundedMemory(t *testing.T) {
+	const each, most = 8, 48 << 20
+	var urls []string
+	var sent atomic.Int64
+	for _, answer := range [][2]string{ // what comes once, and what comes again and again
+		{"HTTP/1.1 200 OK\r\n\r\n", strings.Repeat("x", 1<<16)},
+		{"HTTP/1.1 200 OK\r\nContent-Length: 10000000000\r\n\r\n", strings.Repeat("x", 1<<16)},
+		{"HTTP/1.1 500 Oops\r\nTransfer-Encoding: chunked\r\n\r\n", "10000\r\n" + strings.Repeat("x", 1<<16) + "\r\n"},
+		{"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n", "1;" + strings.Repeat("e", 1<<12)},
+		{"HTTP/1.1 200 OK\r\n", "X-A: " + strings.Repeat("b", 1<<12) + "\r\n"},
+		{"HTTP/1.1 200 OK\r\nX-A: ", strings.Repeat("b", 1<<16)},
+		{"", "HTTP/1.1 103 Early Hints\r\nLink: " + strings.Repeat("l", 1<<12) + "\r\n\r\n"},
+		{"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nok\r\n0\r\n", "X-A: " + strings.Repeat("b", 1<<12) + "\r\n"},
+	} {
+		urls = append(urls, script(t, func(_ context.Context, c *net.TCPConn) {
+			if !readRequest(bufio.NewReader(c)) || !say(c, answer[0]) {
+				return
+			}
+			for say(c, answer[1]) {
+				sent.Add(int64(len(answer[1])))
+			}
+		}))
+	}
+	c := newClient(t, Options{Policy: loopback})
+	var senders sync.WaitGroup
+	for range each {
+		for _, url := range urls {
+			senders.Go(func() {
+				for range 10 {
+					if out := c.Send(t.Context(), post(url)); out.Timings.Total > 4*time.Second || len(out.Response.Body) > defaultMaxResponseBytes {
+						t.Errorf("got %d bytes after %v", len(out.Response.Body), out.Timings.Total)
+					}
+				}
+			})
+		}
+	}
+	done := make(chan struct{})
+	go func() {
+		senders.Wait()
+		close(done)
+	}()
+	heap := []metrics.Sample{{Name: "/memory/classes/heap/objects:bytes"}}
+	var peak uint64
+	for tick := time.NewTicker(2 * time.Millisecond); ; {
+		metrics.Read(heap)
+		peak = max(peak, heap[0].Value.Uint64())
+		select {
+		case <-tick.C:
+			continue
+		case <-done:
+			tick.Stop()
+		}
+		break
+	}
+	t.Logf("%d attempts, %d MiB sent by receivers, %d MiB on the heap at most", each*len(urls)*10, sent.Load()>>20, peak>>20)
+	if peak > most {
+		t.Errorf("got %d MiB on the heap, want at most %d", peak>>20, most>>20)
 	}
 }
 
