@@ -16,6 +16,8 @@ type Shared interface {
 	Changes(ctx context.Context, after int64) ([]postrider.Change, error)
 	// Changed signals that there may be changes.
 	Changed() <-chan struct{}
+	// Revision is the last change that the store has handed out or made.
+	Revision() int64
 	Rows
 }
 
@@ -78,15 +80,21 @@ func (r *Registry) changing(ctx context.Context, change func() error) error {
 	r.writing.Lock()
 	defer r.writing.Unlock()
 	for start := time.Now(); ; {
-		err := change()
-		if !errors.Is(err, postrider.ErrStale) {
-			return err
+		known := r.o.Shared == nil || r.revision == r.o.Shared.Revision()
+		if known { // otherwise changes were handed out that could not be read
+			err := change()
+			if err == nil && r.o.Shared != nil {
+				r.revision = r.o.Shared.Revision()
+			}
+			if !errors.Is(err, postrider.ErrStale) {
+				return err
+			}
 		}
 		if time.Since(start) > changePatience {
 			return errors.Join(&postrider.Error{
 				Kind: postrider.Unavailable, Code: "store_unavailable", RetryAfter: time.Second,
 				Detail: "Other nodes change so much that this change did not get its turn. Nothing was changed; try again.",
-			}, err)
+			}, postrider.ErrStale)
 		}
 		if err := r.refresh(ctx); err != nil {
 			return err

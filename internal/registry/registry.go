@@ -89,6 +89,9 @@ func New(ctx context.Context, o Options) (*Registry, error) {
 		o: o, writing: make(turn, 1), tenants: map[string]*tenant{}, webhooks: map[postrider.ID]*postrider.Webhook{},
 		keys: map[[sha256.Size]byte]postrider.APIKey{}, types: map[string]postrider.EventType{},
 	}
+	if o.Shared != nil {
+		r.revision = o.Shared.Revision() // before the first read: what is newer is read again
+	}
 	if err := r.loadTenants(ctx); err != nil {
 		return nil, err
 	}
