@@ -31,6 +31,7 @@ const (
 	kong      = "github.com/alecthomas/kong"
 	jsonv2    = "github.com/go-json-experiment/json"
 	goose     = "github.com/pressly/goose/v3"
+	pgx       = "github.com/jackc/pgx/v5"
 	compare   = "github.com/google/go-cmp"
 	syncGroup = "golang.org/x/sync"
 )
@@ -49,7 +50,7 @@ var rooms = map[string]room{
 	"internal/dispatch":  {Rooms: []string{theRoot, "signature"}, Modules: []string{syncGroup, "golang.org/x/time"}},
 	"internal/egress":    {Rooms: []string{theRoot}, Modules: []string{syncGroup, "code.dny.dev/ssrf", "golang.org/x/net"}},
 	"internal/sqlite":    {Rooms: []string{theRoot}, Modules: []string{syncGroup, goose, "modernc.org/sqlite"}},
-	"internal/postgres":  {Rooms: []string{theRoot}, Modules: []string{syncGroup, goose, "github.com/jackc/pgx/v5"}},
+	"internal/postgres":  {Rooms: []string{theRoot}, Modules: []string{syncGroup, goose, pgx}},
 	"internal/api":       {Rooms: []string{theRoot}, Modules: []string{syncGroup, jsonv2, "github.com/danielgtaylor/huma/v2", "golang.org/x/time"}},
 	"internal/portal":    {Rooms: []string{theRoot, "signature"}, Modules: []string{syncGroup, "github.com/yuin/goldmark", "github.com/microcosm-cc/bluemonday"}},
 	"internal/relay":     {Rooms: []string{theRoot}, Modules: []string{syncGroup, "github.com/coder/websocket"}},
@@ -60,6 +61,7 @@ var rooms = map[string]room{
 	"internal/app":       {Rooms: []string{anything}, Modules: []string{anything}},
 
 	"internal/storetest":    {ForTests: true, Rooms: []string{theRoot}, Modules: []string{compare, "pgregory.net/rapid"}},
+	"internal/pgtest":       {ForTests: true, Modules: []string{pgx}},
 	"internal/testkit":      {ForTests: true, Rooms: []string{anything}, Modules: []string{anything}},
 	"internal/browsertest":  {ForTests: true, Rooms: []string{anything}, Modules: []string{anything}},
 	"internal/receivertest": {ForTests: true, Rooms: []string{theRoot, "signature", "internal/testkit"}, Modules: []string{compare}},

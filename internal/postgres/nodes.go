@@ -1,0 +1,350 @@
+package postgres
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+
+	"postrider"
+)
+
+// A node says that it is alive every HeartbeatEvery. One that has said nothing
+// for Lease is dead: its claims are free.
+const (
+	HeartbeatEvery = 2 * time.Second
+	Lease          = 10 * time.Second
+)
+
+// endedKept is for how long the row of a dead node is kept: a transaction that
+// it had under way may still be committed, and what that claims is freed, too.
+const endedKept = 10 * time.Minute
+
+const (
+	changedChannel  = "postrider_changed"
+	orphanedChannel = "postrider_orphaned"
+)
+
+const (
+	joinSQL = `INSERT INTO nodes (beat_at) VALUES (now()) RETURNING id`
+	beatSQL = `
+UPDATE nodes SET beat_at = now() WHERE id = $1 AND ended_at IS NULL
+RETURNING (SELECT count(*) FROM nodes n WHERE n.ended_at IS NULL AND n.beat_at > now() - $2::interval)`
+	endDeadSQL = `UPDATE nodes SET ended_at = now() WHERE ended_at IS NULL AND beat_at < now() - $1::interval RETURNING id`
+	// freeClaimsSQL also frees what a node claimed by a transaction that was
+	// committed after its end.
+	freeClaimsSQL = `
+UPDATE queue q SET node = NULL FROM nodes n WHERE n.ended_at IS NOT NULL AND q.node = n.id`
+	freeLanesSQL   = `DELETE FROM lanes l USING nodes n WHERE n.ended_at IS NOT NULL AND l.node = n.id`
+	forgetNodesSQL = `DELETE FROM nodes WHERE ended_at < now() - $1::interval`
+	tellSQL        = `SELECT pg_notify($1, '')`
+	endSQL         = `UPDATE nodes SET ended_at = now() WHERE id = $1`
+)
+
+// join makes this process a node, with a new run id.
+func (s *Store) join(ctx context.Context) error {
+	start := time.Now()
+	var run int64
+	if err := s.read(ctx, func(ctx context.Context, c *pgx.Conn) error {
+		return c.QueryRow(ctx, joinSQL).Scan(&run)
+	}); err != nil {
+		return fmt.Errorf("become a node: %w", err)
+	}
+	s.run.Store(run)
+	s.extend(start)
+	return nil
+}
+
+// leave gives up what this node has claimed, at once.
+func (s *Store) leave() error {
+	run := s.run.Swap(0)
+	if run == 0 {
+		return nil
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), writeTimeout)
+	defer cancel()
+	err := s.transact(ctx, func(ctx context.Context, tx pgx.Tx) error {
+		if _, err := tx.Exec(ctx, endSQL, run); err != nil {
+			return err
+		}
+		return freeEnded(ctx, tx, nil)
+	})
+	if err != nil {
+		return fmt.Errorf("give up this node's claims: %w", err)
+	}
+	return nil
+}
+
+// freeEnded frees the claims and lanes of the nodes that have ended, and tells
+// the others.
+func freeEnded(ctx context.Context, tx pgx.Tx, freed *bool) error {
+	claims, err := tx.Exec(ctx, freeClaimsSQL)
+	if err != nil {
+		return fmt.Errorf("free claims: %w", err)
+	}
+	lanes, err := tx.Exec(ctx, freeLanesSQL)
+	if err != nil {
+		return fmt.Errorf("free lanes: %w", err)
+	}
+	if claims.RowsAffected()+lanes.RowsAffected() == 0 {
+		return nil
+	}
+	if freed != nil {
+		*freed = true
+	}
+	_, err = tx.Exec(ctx, tellSQL, orphanedChannel)
+	return err
+}
+
+// extend moves the lease on. It counts from before the heartbeat was sent, so
+// that it is over here before it is over in the database.
+func (s *Store) extend(start time.Time) {
+	until := start.Add(Lease)
+	s.lease.Store(&until)
+}
+
+// Lease is until when, by this process's monotonic clock, nobody else sends
+// what this node has claimed. A lease that was over may begin anew: what was
+// claimed before is then another's.
+func (s *Store) Lease() time.Time {
+	if until := s.lease.Load(); until != nil {
+		return *until
+	}
+	return time.Time{}
+}
+
+// Nodes is how many nodes are alive, this one among them.
+func (s *Store) Nodes() int { return int(s.nodes.Load()) }
+
+// Orphaned signals that another node's claims came free.
+func (s *Store) Orphaned() <-chan struct{} { return s.orphaned }
+
+// beat says that this node is alive, and looks after the dead ones. A node that
+// was taken for dead becomes another one: its claims are gone.
+func (s *Store) beat(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, Lease/2)
+	defer cancel()
+	start := time.Now()
+	var alive int64
+	err := s.read(ctx, func(ctx context.Context, c *pgx.Conn) error {
+		return c.QueryRow(ctx, beatSQL, s.run.Load(), Lease).Scan(&alive)
+	})
+	switch {
+	case errors.Is(err, pgx.ErrNoRows):
+		s.o.Logger.Warn("this node was taken for dead; what it had claimed is another's", "run", s.run.Load())
+		if err := s.join(ctx); err != nil {
+			return err
+		}
+	case err != nil:
+		return fmt.Errorf("say that this node is alive: %w", err)
+	default:
+		s.extend(start)
+		s.nodes.Store(max(1, alive))
+	}
+	return s.bury(ctx)
+}
+
+// bury ends dead nodes and frees what they had claimed.
+func (s *Store) bury(ctx context.Context) error {
+	freed := false
+	err := s.transact(ctx, func(ctx context.Context, tx pgx.Tx) error {
+		freed = false
+		found, err := tx.Query(ctx, endDeadSQL, Lease)
+		if err != nil {
+			return err
+		}
+		dead, err := pgx.CollectRows(found, pgx.RowTo[int64])
+		if err != nil {
+			return err
+		}
+		if len(dead) > 0 {
+			s.o.Logger.Warn("a node has died; what it had claimed is free", "runs", dead)
+		}
+		if err := freeEnded(ctx, tx, &freed); err != nil {
+			return err
+		}
+		_, err = tx.Exec(ctx, forgetNodesSQL, endedKept)
+		return err
+	})
+	if err != nil {
+		return fmt.Errorf("free what dead nodes had claimed: %w", err)
+	}
+	if freed {
+		signal(s.orphaned)
+	}
+	return nil
+}
+
+func signal(c chan struct{}) {
+	select {
+	case c <- struct{}{}:
+	default:
+	}
+}
+
+// housekeepEvery is how often a node looks whether there is something to tidy.
+const housekeepEvery = 15 * time.Minute
+
+// Run keeps this node alive until the context ends: it says so to the others,
+// listens to them, and does its part of the housekeeping. A database that is
+// away is waited for.
+func (s *Store) Run(ctx context.Context) error {
+	listening := make(chan struct{})
+	go func() {
+		defer close(listening)
+		s.listen(ctx)
+	}()
+	tidying := make(chan struct{})
+	go func() {
+		defer close(tidying)
+		s.tidy(ctx)
+	}()
+	defer func() { <-listening; <-tidying }()
+	failing := false
+	for {
+		err := s.beat(ctx)
+		if ctx.Err() != nil {
+			return nil
+		}
+		if failed := err != nil; failed != failing {
+			failing = failed
+			if failed {
+				s.o.Logger.Error("the database does not answer", "error", err)
+			} else {
+				s.o.Logger.Info("the database answers again")
+			}
+		}
+		if err == nil {
+			s.writeTallies(ctx)
+		}
+		pause := HeartbeatEvery
+		if failing {
+			pause = HeartbeatEvery / 4 // back in time when it returns
+		}
+		if !wait(ctx, pause) {
+			return nil
+		}
+	}
+}
+
+// wait reports whether the context lasted that long.
+func wait(ctx context.Context, d time.Duration) bool {
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+		return true
+	case <-ctx.Done():
+		return false
+	}
+}
+
+// listen turns the other nodes' notifications into signals, on a connection of
+// its own. One that had to be made again may have missed some.
+func (s *Store) listen(ctx context.Context) {
+	for {
+		err := s.listenOnce(ctx)
+		if ctx.Err() != nil {
+			return
+		}
+		s.o.Logger.Debug("the connection that listens to other nodes is made again", "error", err)
+		if !wait(ctx, time.Second) {
+			return
+		}
+	}
+}
+
+func (s *Store) listenOnce(ctx context.Context) (err error) {
+	c, err := pgx.ConnectConfig(ctx, s.config)
+	if err != nil {
+		return withoutPassword(err)
+	}
+	defer func() { err = errors.Join(err, c.Close(context.WithoutCancel(ctx))) }()
+	if _, err := c.Exec(ctx, `LISTEN `+changedChannel+`; LISTEN `+orphanedChannel); err != nil {
+		return err
+	}
+	signal(s.changed)
+	signal(s.orphaned)
+	for {
+		told, err := c.WaitForNotification(ctx)
+		if err != nil {
+			return err
+		}
+		if told.Channel == changedChannel {
+			signal(s.changed)
+		} else {
+			signal(s.orphaned)
+		}
+	}
+}
+
+// tidy does the housekeeping, if no other node does.
+func (s *Store) tidy(ctx context.Context) {
+	for {
+		if err := s.housekeep(ctx); err != nil && ctx.Err() == nil {
+			s.o.Logger.Error("the database was not tidied", "error", err)
+		}
+		if !wait(ctx, housekeepEvery) {
+			return
+		}
+	}
+}
+
+// housekeep makes the days ahead and removes what is old. An advisory lock
+// elects the node that does it.
+func (s *Store) housekeep(ctx context.Context) (err error) {
+	if err := s.makeDays(ctx); err != nil {
+		return err
+	}
+	c, err := pgx.ConnectConfig(ctx, s.patient())
+	if err != nil {
+		return fmt.Errorf("connect for housekeeping: %w", withoutPassword(err))
+	}
+	defer func() { err = errors.Join(err, c.Close(context.WithoutCancel(ctx))) }() // which frees the lock
+	var elected bool
+	if err := c.QueryRow(ctx, `SELECT pg_try_advisory_lock($1)`, int64(housekeepingLock)).Scan(&elected); err != nil || !elected {
+		return err
+	}
+	if err := expire(ctx, c); err != nil {
+		return err
+	}
+	if s.o.Retention == 0 {
+		return nil
+	}
+	return s.DropHistory(ctx, s.o.Retention)
+}
+
+// patient is the configuration of a connection for long work.
+func (s *Store) patient() *pgx.ConnConfig {
+	config := s.config.Copy()
+	config.RuntimeParams["statement_timeout"] = "0"
+	config.RuntimeParams["idle_in_transaction_session_timeout"] = "0"
+	return config
+}
+
+// expiries remove what is over, a bounded part in each statement.
+var expiries = []string{
+	`DELETE FROM idempotency_keys WHERE (scope, key) IN (SELECT scope, key FROM idempotency_keys WHERE expires_at <= now() ORDER BY expires_at LIMIT 5000)`,
+	`DELETE FROM sessions WHERE hash IN (SELECT hash FROM sessions WHERE expires_at <= now() ORDER BY expires_at LIMIT 5000)`,
+	`DELETE FROM tallies WHERE ctid = ANY (ARRAY(SELECT ctid FROM tallies
+    WHERE minute < extract(epoch FROM now() - interval '` + fmt.Sprint(int(postrider.MaxTally.Hours())) + ` hours')::bigint / 60 LIMIT 5000))`,
+	`DELETE FROM changes WHERE revision IN (SELECT revision FROM changes WHERE changed_at < now() - interval '7 days' ORDER BY revision LIMIT 5000)
+    AND revision < (SELECT max(revision) FROM changes)`,
+}
+
+func expire(ctx context.Context, c *pgx.Conn) error {
+	for _, sql := range expiries {
+		for {
+			done, err := c.Exec(ctx, sql)
+			if err != nil {
+				return fmt.Errorf("remove what has expired: %w", err)
+			}
+			if done.RowsAffected() < 5000 {
+				break
+			}
+		}
+	}
+	return nil
+}
