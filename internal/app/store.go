@@ -6,6 +6,7 @@ import (
 	"postrider/internal/api"
 	"postrider/internal/dispatch"
 	"postrider/internal/portal"
+	"postrider/internal/postgres"
 	"postrider/internal/publish"
 	"postrider/internal/registry"
 	"postrider/internal/sealing"
@@ -43,13 +44,23 @@ type shared interface {
 }
 
 // openStore opens the store that the settings name.
-func (a *app) openStore(ctx context.Context, sealer *sealing.Sealer) (err error) {
-	store, err := sqlite.Open(ctx, a.config.DataDir, sealer)
+func (a *app) openStore(ctx context.Context, sealer *sealing.Sealer) error {
+	if a.config.DatabaseURL == "" {
+		store, err := sqlite.Open(ctx, a.config.DataDir, sealer)
+		if err != nil {
+			return err
+		}
+		a.store = store
+		return nil
+	}
+	store, err := postgres.Open(ctx, postgres.Options{
+		URL: string(a.config.DatabaseURL), Sealer: sealer, Logger: a.logger, Retention: a.config.Retention,
+	})
 	if err != nil {
 		return err
 	}
-	a.store = store
-	return nil
+	a.store, a.shared = store, store
+	return store.CheckKey(ctx)
 }
 
 // lanesShared is the shared store as the lanes use it, and nil without one.
