@@ -52,16 +52,3 @@ func scanEventType(row pgx.CollectableRow) (t postrider.EventType, err error) {
 	t.CreatedAt, t.UpdatedAt = t.CreatedAt.UTC(), t.UpdatedAt.UTC()
 	return t, err
 }
-
-// readAll reads what a query finds.
-func readAll[T any](ctx context.Context, s *Store, sql string, args []any, scan pgx.RowToFunc[T]) (list []T, err error) {
-	err = s.read(ctx, func(ctx context.Context, c *pgx.Conn) error {
-		found, err := c.Query(ctx, sql, args...)
-		if err != nil {
-			return err
-		}
-		list, err = pgx.AppendRows(list, found, scan)
-		return err
-	})
-	return list, err
-}

@@ -69,7 +69,9 @@ func (s *Store) insertDeliveries(ctx context.Context, tx pgx.Tx, deliveries []po
 }
 
 // lastOf is the last webhook that deliveries go to; they are never none.
-func lastOf(deliveries []postrider.Delivery) postrider.ID { return deliveries[len(deliveries)-1].WebhookID }
+func lastOf(deliveries []postrider.Delivery) postrider.ID {
+	return deliveries[len(deliveries)-1].WebhookID
+}
 
 // Fanouts returns the fan-outs that are not done.
 func (s *Store) Fanouts(ctx context.Context) ([]postrider.Fanout, error) {

@@ -22,6 +22,9 @@ const (
 // it had under way may still be committed, and what that claims is freed, too.
 const endedKept = 10 * time.Minute
 
+// rejoinAfter is for how long a node that was taken for dead has no lease.
+const rejoinAfter = time.Second
+
 const (
 	changedChannel  = "postrider_changed"
 	orphanedChannel = "postrider_orphaned"
@@ -134,6 +137,10 @@ func (s *Store) beat(ctx context.Context) error {
 	switch {
 	case errors.Is(err, pgx.ErrNoRows):
 		s.o.Logger.Warn("this node was taken for dead; what it had claimed is another's", "run", s.run.Load())
+		s.lease.Store(new(time.Time)) // over, and seen to be over before it begins anew
+		if !wait(ctx, rejoinAfter) {
+			return ctx.Err()
+		}
 		if err := s.join(ctx); err != nil {
 			return err
 		}

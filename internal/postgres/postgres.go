@@ -102,7 +102,7 @@ func Open(ctx context.Context, o Options) (_ *Store, err error) {
 	if err != nil {
 		return nil, fmt.Errorf("read the database's URL: %w", withoutPassword(err))
 	}
-	settle(pool.ConnConfig)
+	configure(pool.ConnConfig)
 	pool.MaxConns = readers
 	s.config = pool.ConnConfig.Copy()
 	defer func() {
@@ -132,10 +132,10 @@ func Open(ctx context.Context, o Options) (_ *Store, err error) {
 	return s, nil
 }
 
-// settle makes the settings of every connection. Plans are generic and use
+// configure makes the settings of every connection. Plans are generic and use
 // indexes: a statement is planned once, when the tables may be empty, and runs
 // when they are large.
-func settle(c *pgx.ConnConfig) {
+func configure(c *pgx.ConnConfig) {
 	c.ConnectTimeout = connectWait
 	for name, value := range map[string]string{
 		"application_name":                    "postrider",
@@ -272,6 +272,19 @@ func (s *Store) read(ctx context.Context, run func(context.Context, *pgx.Conn) e
 	}
 	defer c.Release()
 	return userError(run(ctx, c.Conn()))
+}
+
+// readAll reads what a query finds.
+func readAll[T any](ctx context.Context, s *Store, sql string, args []any, scan pgx.RowToFunc[T]) (list []T, err error) {
+	err = s.read(ctx, func(ctx context.Context, c *pgx.Conn) error {
+		found, err := c.Query(ctx, sql, args...)
+		if err != nil {
+			return err
+		}
+		list, err = pgx.AppendRows(list, found, scan)
+		return err
+	})
+	return list, err
 }
 
 // transact runs a transaction of one caller.

@@ -168,7 +168,9 @@ func dayOf(t time.Time) day {
 }
 
 // start is the day's first moment.
-func (d day) start() time.Time { return time.UnixMicro(epoch + int64(d)*dayLength.Microseconds()).UTC() }
+func (d day) start() time.Time {
+	return time.UnixMicro(epoch + int64(d)*dayLength.Microseconds()).UTC()
+}
 
 func (d day) String() string { return d.start().Format(time.DateOnly) }
 
