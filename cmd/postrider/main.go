@@ -32,6 +32,7 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	return cli.Run(ctx, args, stdout, stderr, cli.Commands{
 		Version:   version,
 		Serve:     app.Serve,
+		RotateKey: app.RotateKey,
 		Sink:      receive,
 		Bench:     measure,
 		Forwarder: func(remote bool) cli.Forwarder { return app.Forwarder(remote) },

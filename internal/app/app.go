@@ -28,7 +28,6 @@ import (
 	"postrider/internal/publish"
 	"postrider/internal/registry"
 	"postrider/internal/relay"
-	"postrider/internal/sealing"
 )
 
 // An app is a built Postrider.
@@ -99,6 +98,7 @@ func Serve(ctx context.Context, c config.Serve, version string, stdout, stderr i
 		return a.serveHTTP(ctx, a.listener, a.handler)
 	})
 	run.Go(func() error { return a.watchStore(ctx) })
+	run.Go(func() error { return a.dropHistory(ctx) })
 	if c.Pprof != "" {
 		run.Go(func() error { return a.serveProfiles(ctx, c.Pprof) })
 	}
@@ -143,15 +143,8 @@ func build(ctx context.Context, c config.Serve, version string, stderr io.Writer
 			err = errors.Join(err, a.close())
 		}
 	}()
-	key, err := encryptionKey(c)
+	key, err := a.unlock(ctx)
 	if err != nil {
-		return nil, err
-	}
-	sealer, err := sealing.New(key)
-	if err != nil {
-		return nil, err
-	}
-	if err := a.openStore(ctx, sealer); err != nil {
 		return nil, err
 	}
 	if a.listener, err = new(net.ListenConfig).Listen(ctx, "tcp", c.Listen); err != nil {
@@ -279,13 +272,6 @@ func (a *app) firstKeys(ctx context.Context) (greeting string, err error) {
 		return "", nil
 	}
 	return "The operator's API key, shown this once: " + text + "\n", nil
-}
-
-func encryptionKey(c config.Serve) ([]byte, error) {
-	if c.EncryptionKey != "" {
-		return sealing.ParseKey(string(c.EncryptionKey))
-	}
-	return sealing.KeyInDirectory(c.DataDir)
 }
 
 func newLogger(c config.Serve, w io.Writer) *slog.Logger {

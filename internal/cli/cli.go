@@ -17,6 +17,7 @@ import (
 
 	"github.com/alecthomas/kong"
 
+	"postrider"
 	"postrider/internal/config"
 )
 
@@ -33,8 +34,12 @@ const (
 type Commands struct {
 	Version string // of the build, such as v1.2.3; empty: what the Go toolchain noted
 	Serve   func(ctx context.Context, settings config.Serve, version string, stdout, stderr io.Writer) error
-	Sink    func(ctx context.Context, options Sink, stdout io.Writer) error
-	Bench   func(ctx context.Context, options Bench, stdout, stderr io.Writer) error
+	// RotateKey encrypts the stored secrets with the next key, or without one
+	// with a new key in the data directory.
+	RotateKey func(ctx context.Context, settings config.Serve, next postrider.Secret, stdout io.Writer) error
+
+	Sink  func(ctx context.Context, options Sink, stdout io.Writer) error
+	Bench func(ctx context.Context, options Bench, stdout, stderr io.Writer) error
 	// Forwarder reaches loopback addresses alone, or with remote any.
 	Forwarder func(remote bool) Forwarder
 	// Scenarios are the names that bench takes, each with what it is about.
@@ -59,10 +64,11 @@ type grammar struct {
 	Verify verify        `cmd:"" group:"Tools of a receiver:" help:"Check the signatures of a request, and say why one fails."`
 	Sink   sinkCommand   `cmd:"" group:"Tools of a receiver:" help:"Run a receiver that shows deliveries and checks their signatures."`
 
-	Serve  serveCommand `cmd:"" group:"The server:" help:"Run the server."`
-	Doctor doctor       `cmd:"" group:"The server:" help:"Look for what is wrong with the server and the way to it, and say what to do."`
-	Bench  benchCommand `cmd:"" group:"The server:" help:"Measure a server: rates, latencies, processor time and memory."`
-	Config struct {
+	Serve   serveCommand    `cmd:"" group:"The server:" help:"Run the server."`
+	Doctor  doctor          `cmd:"" group:"The server:" help:"Look for what is wrong with the server and the way to it, and say what to do."`
+	Secrets secretsCommands `cmd:"" group:"The server:" help:"Work with what the server keeps encrypted."`
+	Bench   benchCommand    `cmd:"" group:"The server:" help:"Measure a server: rates, latencies, processor time and memory."`
+	Config  struct {
 		Check   checkCommand   `cmd:"" help:"Say what is wrong with the settings that serve would start with."`
 		Default defaultCommand `cmd:"" help:"Print a settings file with every key, its meaning and its default."`
 		Doc     docCommand     `cmd:"" help:"Print the reference page of the settings, in Markdown."`

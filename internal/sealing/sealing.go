@@ -21,8 +21,12 @@ import (
 	"strings"
 )
 
-// KeyFile is the key's name in the data directory.
-const KeyFile = "encryption.key"
+// KeyFile is the key's name in the data directory, and NextKeyFile that of the
+// key which is to take its place.
+const (
+	KeyFile     = "encryption.key"
+	NextKeyFile = KeyFile + ".next"
+)
 
 // A Sealer seals and opens with one key. It may be used concurrently.
 type Sealer struct {
@@ -43,10 +47,15 @@ func ParseKey(text string) ([]byte, error) {
 // owner only, when there is none.
 func KeyInDirectory(dir string) ([]byte, error) {
 	path := filepath.Join(dir, KeyFile)
-	text, err := os.ReadFile(path)
+	key, err := readKey(path)
 	if errors.Is(err, fs.ErrNotExist) {
 		return makeKey(dir, path)
 	}
+	return key, err
+}
+
+func readKey(path string) ([]byte, error) {
+	text, err := os.ReadFile(path)
 	if err != nil {
 		return nil, fmt.Errorf("read the encryption key: %w", err)
 	}
@@ -55,6 +64,49 @@ func KeyInDirectory(dir string) ([]byte, error) {
 		return nil, fmt.Errorf("%s: %w", path, err)
 	}
 	return key, nil
+}
+
+// MakeNextKey makes the key that is to take the place of the one in dir. It is
+// on disk before anything is sealed with it.
+func MakeNextKey(dir string) ([]byte, error) { return makeKey(dir, filepath.Join(dir, NextKeyFile)) }
+
+// NextKey returns what MakeNextKey has made, nil when there is none.
+func NextKey(dir string) ([]byte, error) {
+	key, err := readKey(filepath.Join(dir, NextKeyFile))
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil
+	}
+	return key, err
+}
+
+// UseNextKey puts the next key in the place of the key.
+func UseNextKey(dir string) error {
+	if err := os.Rename(filepath.Join(dir, NextKeyFile), filepath.Join(dir, KeyFile)); err != nil {
+		return fmt.Errorf("put the next encryption key in place: %w", err)
+	}
+	return syncDirectory(dir)
+}
+
+// ForgetKey removes the keys from dir, where another place has them now.
+func ForgetKey(dir string) error {
+	for _, name := range []string{KeyFile, NextKeyFile} {
+		if err := os.Remove(filepath.Join(dir, name)); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return fmt.Errorf("remove the encryption key: %w", err)
+		}
+	}
+	return syncDirectory(dir)
+}
+
+// syncDirectory has a change of names outlive a power cut.
+func syncDirectory(dir string) error {
+	opened, err := os.Open(dir)
+	if err == nil {
+		err = errors.Join(opened.Sync(), opened.Close())
+	}
+	if err != nil {
+		return fmt.Errorf("have the encryption key's place on disk: %w", err)
+	}
+	return nil
 }
 
 // makeKey writes the key under another name first: a crash leaves no half key
@@ -77,7 +129,7 @@ func makeKey(dir, path string) ([]byte, error) {
 	if err := os.Rename(draft, path); err != nil {
 		return nil, fmt.Errorf("put the encryption key in place: %w", err)
 	}
-	return key, nil
+	return key, syncDirectory(dir)
 }
 
 // New makes a Sealer of a 32-byte key.

@@ -151,7 +151,7 @@ func fillTables(t *testing.T, s *Store) {
 	for _, fill := range []string{
 		`INSERT INTO webhooks SELECT 't' || i % 7, randomblob(16), 'u', 'c', NULL, '[]', 1, '', 0, 0, NULL, 0, 0, 0, 0, NULL, 0,
     NULL, NULL, NULL, i, i, NULL FROM n`,
-		`INSERT INTO events SELECT 't' || i % 7, i, 'room_status.updated', NULL, i, 1, x'7b7d' FROM n`,
+		`INSERT INTO events SELECT 't' || i % 7, i, 'room_status.updated', NULL, i, i % 3, x'7b7d' FROM n`,
 		`INSERT INTO queue SELECT 't' || i % 7, i, CAST(i % 50 AS BLOB), 'event', 0, 0, i, i, NULL FROM n`,
 		`INSERT INTO attempts SELECT 't' || i % 7, randomblob(16), CAST(i % 50 AS BLOB), i, 'room_status.updated', 1, 'event', i, 'u',
     iif(i % 5, 'success', 'failure'), 200, '', '', NULL, '', '', 0, 0, 0, 0, 0, 0, '', '', NULL FROM n`,

@@ -33,10 +33,12 @@ SELECT accepted_at, event_id, attempts FROM replay_deliveries WHERE replay_id = 
 	clearCollected = prepared(`
 DELETE FROM replay_deliveries WHERE replay_id = ?1 AND (accepted_at, event_id) IN
     (SELECT accepted_at, event_id FROM replay_deliveries WHERE replay_id = ?1 LIMIT ?2)`)
-	// A delivery that is in the queue is on its way by itself.
+	// A delivery that is in the queue is on its way by itself, and one whose
+	// event is no longer kept cannot be sent.
 	queueReplayed = prepared(`
 INSERT INTO queue (tenant_id, event_id, webhook_id, trigger, attempts, retries, accepted_at, due_at)
-VALUES (?1, ?2, ?3, ?4, ?5, 0, ?6, ?6) ON CONFLICT DO NOTHING`)
+SELECT ?1, ?2, ?3, ?4, ?5, 0, ?6, ?6 WHERE EXISTS (SELECT 1 FROM events WHERE tenant_id = ?1 AND id = ?2)
+ON CONFLICT DO NOTHING`)
 )
 
 const (

@@ -84,7 +84,7 @@ func Open(ctx context.Context, dir string, sealer Sealer) (_ *Store, err error) 
 		return nil, err
 	}
 	s.writer.start()
-	return s, nil
+	return s, s.checkKey(ctx)
 }
 
 // readers is how many reads run side by side; more than the cores of a small
