@@ -33,6 +33,7 @@ var allRoutes = []route{
 	{"GET", "/v0/api_webhooks/logs/{attempt_id}", "", false, 200},
 	{"POST", "/v0/api_webhooks/logs/{attempt_id}/redeliver", "", false, 202},
 	{"GET", "/v0/api_webhooks/logs/stream", "", false, 200},
+	{"GET", "/v0/api_webhooks/listen", "", false, 400}, // no upgrade is asked for
 	{"DELETE", "/v0/api_webhooks/{id}", "", false, 204},
 	{"POST", "/v0/api_webhooks/{id}/replay", `{}`, false, 202},
 	{"GET", "/v0/replays/{replay_id}", "", false, 200},

@@ -30,6 +30,7 @@ func Codes() []Code {
 		{"method_not_allowed", 405, "The path is known, but not with this method. The Allow header lists those that it takes."},
 		{"event_id_taken", 409, "Another event was accepted under this id."},
 		{"idempotency_key_reused", 409, "The idempotency key was used with another body in the last 24 hours."},
+		{"no_listener", 409, "Nobody listens: there is no temporary webhook that the delivery could go to."},
 		{"replay_running", 409, "The webhook has a replay that has not ended. The detail names it."},
 		{"tenant_exists", 409, "There is a tenant of this name already."},
 		{"too_many_webhooks", 409, "The tenant has as many webhooks as the server lets one have, 100 by default."},

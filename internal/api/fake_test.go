@@ -35,6 +35,7 @@ type world struct {
 	replays   []postrider.Replay
 	filters   []postrider.AttemptFilter
 	links     []postrider.Session
+	listeners []postrider.Listener
 	fail      error // what the publisher and the history answer
 }
 
@@ -264,8 +265,11 @@ func (w *world) PingWebhook(_ context.Context, tenant string, id postrider.ID, p
 	return postrider.Pinged{WebhookID: id, EventID: "ping_1"}, nil
 }
 
-func (w *world) Redeliver(ctx context.Context, tenant string, id, _ postrider.ID) (postrider.Redelivery, error) {
+func (w *world) Redeliver(ctx context.Context, tenant string, id, to postrider.ID) (postrider.Redelivery, error) {
 	t, err := w.Attempt(ctx, tenant, id)
+	if !to.IsZero() {
+		t.WebhookID = to
+	}
 	return postrider.Redelivery{EventID: t.EventID, WebhookID: t.WebhookID}, err
 }
 
@@ -407,7 +411,7 @@ func newClient(tb testing.TB, options ...func(*api.Options)) *client {
 	logs := &bytes.Buffer{}
 	o := api.Options{
 		Keys: w, Tenants: w, Webhooks: w, Catalogue: w, Publisher: w, Replays: w, History: w,
-		Recorded: w, Tail: newQuiet(), Links: w,
+		Recorded: w, Tail: newQuiet(), Links: w, Relay: w,
 		Logger: slog.New(slog.NewTextHandler(logs, nil)), Version: "1.2.3",
 	}
 	for _, option := range options {

@@ -126,7 +126,9 @@ func (s *stream) run(ctx context.Context) {
 	s.w.Header().Set("Content-Type", "text/event-stream")
 	s.w.Header().Set("X-Accel-Buffering", "no") // a proxy that waits for more would hold back each entry
 	s.w.WriteHeader(http.StatusOK)
-	if !s.write([]byte("retry: 2000\n\n")) {
+	// The place where it begins is known before the first entry, so that whoever
+	// comes back after a break in the beginning misses nothing either.
+	if !s.write([]byte("id: " + s.after.String() + "\nretry: 2000\n\n")) {
 		return
 	}
 	end := time.NewTimer(streamAge)

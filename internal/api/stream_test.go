@@ -166,6 +166,9 @@ func TestStream_SendsWhatIsRecordedAndGoesOnWithoutAGap(t *testing.T) {
 	before := attemptOf("acme", postrider.AttemptSuccess)
 	r.record(before)
 	first := listen(t, url, "")
+	if got := first.scanner.Text(); got != "id: "+before.ID.String() {
+		t.Errorf("got the first line %q, want the place where the stream begins", got)
+	}
 	a, foreign, b := attemptOf("acme", postrider.AttemptSuccess), attemptOf("globex", postrider.AttemptSuccess), attemptOf("acme", postrider.AttemptFailure)
 	r.record(a, foreign, b)
 	first.want(a, b)

@@ -55,8 +55,10 @@ type grammar struct {
 	Logs     logsCommands     `cmd:"" group:"Over the API:" help:"See what was sent and answered, and send it again."`
 	Events   eventsCommands   `cmd:"" group:"Over the API:" help:"See the catalogue, and publish."`
 	Trigger  trigger          `cmd:"" group:"Over the API:" help:"Publish the catalogue's example of an event type."`
+	Replays  replaysCommands  `cmd:"" group:"Over the API:" help:"Send past deliveries again."`
 	Tenants  tenantsCommands  `cmd:"" group:"Over the API:" help:"Work with tenants."`
 	Keys     keysCommands     `cmd:"" group:"Over the API:" help:"Work with API keys."`
+	Portal   portalCommands   `cmd:"" group:"Over the API:" help:"Let partners into the portal."`
 	Profile  profileCommands  `cmd:"" group:"Over the API:" help:"Keep servers and the keys to them under names."`
 
 	Listen listenCommand `cmd:"" group:"Tools of a receiver:" help:"Get deliveries on this machine, at a server behind no public address."`

@@ -16,6 +16,7 @@ import (
 	"github.com/rogpeppe/go-internal/testscript"
 
 	"postrider"
+	"postrider/internal/app"
 	"postrider/internal/config"
 )
 
@@ -26,6 +27,7 @@ func TestMain(m *testing.M) {
 		ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt) // as main does
 		code := Run(ctx, os.Args[1:], os.Stdout, os.Stderr, Commands{
 			Version: "v1.2.3", Serve: started, Sink: received, Bench: measured,
+			Forwarder: func(remote bool) Forwarder { return app.Forwarder(remote) },
 			Scenarios: [][2]string{{"throughput", "one webhook, single publishes"}},
 		})
 		stop()

@@ -16,6 +16,7 @@ type eventsCommands struct {
 	Get     getEvent     `cmd:"" help:"Show a published event and where its deliveries stand."`
 	Publish publishEvent `cmd:"" help:"Publish an event."`
 	Batch   publishBatch `cmd:"" help:"Publish up to 1,000 events at once: all are accepted, or none."`
+	Match   matchEvent   `cmd:"" help:"Tell which webhooks would get an event, and why others would not."`
 }
 
 // An eventType is an entry of the catalogue.
@@ -84,8 +85,7 @@ func (r *remote) publish(ctx context.Context, p *process, c *client, e *envelope
 			fields[name] = value
 		}
 	}
-	body := bytes.TrimSuffix(encoded(fields), []byte("}\n"))
-	body = append(append(append(body, `,"payload":`...), payload...), '}')
+	body := withPayload(encoded(fields), payload)
 	var done receipt
 	text, err := c.ask(ctx, &done, request{method: "POST", path: "/v0/events", body: body, header: e.header()})
 	if err != nil {

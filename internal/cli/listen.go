@@ -58,7 +58,7 @@ func (l *listenCommand) Run(ctx context.Context, p *process) error {
 		return err
 	}
 	sender := p.commands.Forwarder(l.AllowRemote)
-	if err := sender.CheckURL("forward", forward); err != nil {
+	if err := sender.CheckURL("", forward); err != nil {
 		return misuse("--forward", err.Error(), "")
 	}
 	c, err := l.connect()

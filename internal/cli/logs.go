@@ -218,16 +218,18 @@ type redeliver struct {
 	remote
 	scoped
 
-	ID string `arg:"" name:"attempt-id" help:"The attempt's id, as in logs list."`
+	ID     string `arg:"" name:"attempt-id" help:"The attempt's id, as in logs list."`
+	Target string `placeholder:"TARGET" complete:"webhook,relay" help:"webhook, as without it: the webhook of the attempt. relay: whoever runs postrider listen, the last one that was started."`
 }
 
 // Help are the examples of logs redeliver --help.
 func (*redeliver) Help() string {
 	return `The event goes to the same webhook once more, with the same event id, to the URL and with the secret of now.
 
-Example:
+Examples:
 
-    postrider logs redeliver 0195b3f4-9a07-7c11-8e2d-1b7f60a9c3e4`
+    postrider logs redeliver 0195b3f4-9a07-7c11-8e2d-1b7f60a9c3e4
+    postrider logs redeliver 0195b3f4-9a07-7c11-8e2d-1b7f60a9c3e4 --target relay`
 }
 
 // Run sends it again.
@@ -237,7 +239,11 @@ func (r *redeliver) Run(ctx context.Context, p *process) error {
 		return err
 	}
 	var again pinged
-	text, err := c.ask(ctx, &again, request{method: "POST", path: entryPath(r.ID) + "/redeliver", query: r.add(url.Values{})})
+	asked := request{method: "POST", path: entryPath(r.ID) + "/redeliver", query: r.add(url.Values{})}
+	if r.Target != "" {
+		asked.body = encoded(map[string]string{"target": r.Target})
+	}
+	text, err := c.ask(ctx, &again, asked)
 	if err != nil {
 		return err
 	}

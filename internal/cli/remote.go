@@ -109,6 +109,38 @@ type answer struct {
 
 // do sends a request and reads what comes, whatever it is.
 func (c *client) do(ctx context.Context, r request) (*answer, error) {
+	response, err := c.send(ctx, c.http, r)
+	if err != nil {
+		return nil, err
+	}
+	defer response.Body.Close()
+	body, err := io.ReadAll(io.LimitReader(response.Body, largestAnswer))
+	if err != nil {
+		return nil, &unreachable{c.Server, err}
+	}
+	return &answer{response.StatusCode, response.Header, body}, nil
+}
+
+// stream is call for an answer that goes on until the context ends.
+func (c *client) stream(ctx context.Context, r request) (io.ReadCloser, error) {
+	patient := *c.http
+	patient.Timeout = 0
+	response, err := c.send(ctx, &patient, r)
+	if err != nil {
+		return nil, err
+	}
+	if response.StatusCode == http.StatusOK {
+		return response.Body, nil
+	}
+	defer response.Body.Close()
+	body, err := io.ReadAll(io.LimitReader(response.Body, largestAnswer))
+	if err != nil {
+		return nil, &unreachable{c.Server, err}
+	}
+	return nil, c.refusal(&answer{response.StatusCode, response.Header, body})
+}
+
+func (c *client) send(ctx context.Context, by *http.Client, r request) (*http.Response, error) {
 	address := c.Server + r.path
 	if len(r.query) > 0 {
 		address += "?" + r.query.Encode()
@@ -125,19 +157,14 @@ func (c *client) do(ctx context.Context, r request) (*answer, error) {
 		asked.Header.Set("Authorization", "Bearer "+string(c.Key))
 	}
 	asked.Header.Set("User-Agent", "postrider-cli")
-	response, err := c.http.Do(asked)
+	response, err := by.Do(asked)
 	if err != nil {
 		if failed, ok := errors.AsType[*url.Error](err); ok {
 			err = failed.Err // the URL would be told twice
 		}
 		return nil, &unreachable{c.Server, err}
 	}
-	defer response.Body.Close()
-	body, err := io.ReadAll(io.LimitReader(response.Body, largestAnswer))
-	if err != nil {
-		return nil, &unreachable{c.Server, err}
-	}
-	return &answer{response.StatusCode, response.Header, body}, nil
+	return response, nil
 }
 
 // get reads one thing. Its text stays as it came.

@@ -1,32 +1,31 @@
 package cli
 
 import (
+	"bufio"
 	"bytes"
 	"context"
-	"encoding/binary"
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"maps"
+	"net/http"
 	"net/url"
 	"slices"
 	"strconv"
 	"strings"
 	"time"
-
-	"postrider"
 )
 
-// How often the list is asked for, and how long it is left alone at most when
-// the server has trouble.
 const (
-	tailPause   = time.Second
+	// firstRest and longestRest bound the wait before a stream that broke off
+	// is asked for again.
+	firstRest   = time.Second
 	longestRest = 30 * time.Second
+	// streamSilence is how long a stream may say nothing at all: the server
+	// gives a sign of life every 5 seconds.
+	streamSilence = 20 * time.Second
 )
-
-// settling is how far behind the newest entry another may still turn up: ids
-// are made shortly before they are written, and on more than one machine.
-const settling = 10 * time.Second
 
 type tailLogs struct {
 	remote
@@ -56,40 +55,36 @@ func (t *tailLogs) Run(ctx context.Context, p *process) error {
 	if err != nil {
 		return err
 	}
-	f := follower{client: c, query: t.add(t.query()), seen: map[postrider.ID]bool{}}
+	f := follower{client: c, query: t.add(t.query()), silence: streamSilence}
 	shown := 0
-	entries, err := f.begin(ctx, t.Last)
-	if err != nil {
-		return err // a server that never answered is more likely the wrong one than in trouble
+	each := func(text json.RawMessage) (more bool) {
+		t.print(p, text)
+		shown++
+		return shown != t.Count
 	}
-	for rest := tailPause; ; {
-		for _, text := range entries {
-			t.print(p, text)
-			if shown++; shown == t.Count {
-				return nil
-			}
+	for rest := firstRest; ; {
+		began := f.last
+		err := f.follow(ctx, t.Last, each)
+		if errors.Is(err, errEnough) || ctx.Err() != nil {
+			return nil
 		}
-		if err != nil {
-			if ctx.Err() != nil {
-				return nil //nolint:nilerr // Ctrl-C broke the call off
-			}
-			wait, passing := passingTrouble(err)
-			if !passing {
-				return err
-			}
-			if rest == tailPause {
-				p.say("%v; trying again", err)
-			}
-			rest = min(max(2*rest, wait), longestRest)
-		} else {
-			rest = tailPause
+		wait, passing := passingTrouble(err)
+		if !passing || f.last == "" {
+			return err // a server that never answered is more likely the wrong one than in trouble
+		}
+		if errors.Is(err, io.EOF) && f.last != began {
+			rest = firstRest
+			continue // the server ends a stream after a while, for it to be asked for again
+		}
+		if rest == firstRest && !errors.Is(err, io.EOF) {
+			p.say("%v; trying again", err)
 		}
 		select {
 		case <-ctx.Done():
 			return nil
-		case <-time.After(rest):
+		case <-time.After(max(rest, wait)):
 		}
-		entries, err = f.next(ctx)
+		rest = min(2*rest, longestRest)
 	}
 }
 
@@ -125,65 +120,102 @@ func (t *tailLogs) print(p *process, text json.RawMessage) {
 	fmt.Fprintln(p.stdout, strings.Join(line, "  "))
 }
 
-// A follower reads what is new in the logs.
+// A follower reads the stream of attempts, from wherever it last was.
 type follower struct {
-	client *client
-	query  url.Values
-	begun  bool
-	oldest postrider.ID          // of the first reading; what lies before it is nobody's news
-	newest postrider.ID          // of all readings
-	seen   map[postrider.ID]bool // those that the next reading meets again
+	client  *client
+	query   url.Values
+	silence time.Duration
+	last    string // the id that the stream goes on behind; empty before the first answer
 }
 
-// begin gives the last entries, the oldest first, and remembers where they end.
-func (f *follower) begin(ctx context.Context, last int) ([]json.RawMessage, error) {
-	entries, err := f.next(ctx)
-	return entries[max(0, len(entries)-last):], err
-}
+// errEnough ends a stream that has been read far enough.
+var errEnough = errors.New("enough was read")
 
-// next gives the entries that were written since the reading before, the
-// oldest first. Entries come newest first, so that it reads pages until it
-// meets what it knows; the first reading is one page.
-func (f *follower) next(ctx context.Context) (fresh []json.RawMessage, err error) {
-	query := maps.Clone(f.query)
-	query.Set("limit", strconv.Itoa(largestPage))
-	floor := madeAt(f.newest).Add(-settling)
-	newest, seen := f.newest, map[postrider.ID]bool{}
-	for known := false; !known; {
-		var got page
-		if _, err := f.client.get(ctx, &got, "/v0/api_webhooks/logs", query); err != nil {
-			return nil, err // all or nothing: the next reading meets the same again
-		}
-		for _, text := range got.Data {
-			var e struct {
-				ID postrider.ID `json:"id"`
-			}
-			if json.Unmarshal(text, &e) != nil {
-				return nil, &stranger{f.client.Server, "an entry of its logs cannot be read"}
-			}
-			if known = f.begun && (madeAt(e.ID).Before(floor) || bytes.Compare(e.ID[:], f.oldest[:]) < 0); known {
-				break
-			}
-			if seen[e.ID] = true; !f.seen[e.ID] {
-				fresh = append(fresh, text)
-			}
-			if bytes.Compare(e.ID[:], newest[:]) > 0 {
-				newest = e.ID
-			}
-			if !f.begun && got.NextCursor != "" {
-				f.oldest = e.ID
-			}
-		}
-		known = known || !f.begun || got.NextCursor == ""
-		query.Set("cursor", got.NextCursor)
+// follow calls each with what is recorded until it has had enough or the stream
+// breaks off; its error is an *unreachable then. The first time, it begins with
+// the last entries of before. The stream is open before those are asked for, so
+// that nothing falls between the two.
+func (f *follower) follow(ctx context.Context, last int, each func(json.RawMessage) (more bool)) error {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	watch := time.AfterFunc(f.silence, cancel)
+	defer watch.Stop()
+	header := http.Header{"Accept": {"text/event-stream"}}
+	if f.last != "" {
+		header.Set("Last-Event-ID", f.last)
 	}
-	f.begun, f.newest, f.seen = true, newest, seen
-	slices.Reverse(fresh)
-	return fresh, nil
+	body, err := f.client.stream(ctx, request{path: "/v0/api_webhooks/logs/stream", query: f.query, header: header})
+	if err != nil {
+		return err
+	}
+	defer body.Close()
+	earlier := map[string]bool{}
+	if f.last == "" && last > 0 {
+		if earlier, err = f.earlier(ctx, last, each); err != nil {
+			return err
+		}
+	}
+	var event sseEvent
+	for lines := bufio.NewReaderSize(body, 64<<10); ; {
+		line, err := lines.ReadString('\n')
+		if err != nil {
+			return &unreachable{f.client.Server, err}
+		}
+		watch.Reset(f.silence)
+		if !event.take(strings.TrimRight(line, "\r\n")) {
+			continue
+		}
+		if event.id != "" {
+			f.last = event.id
+		}
+		if event.data != "" && !earlier[event.id] && !each(json.RawMessage(event.data)) {
+			return errEnough
+		}
+		event = sseEvent{}
+	}
 }
 
-// madeAt is when an id was made: its first 48 bits are milliseconds (RFC 9562,
-// section 5.7).
-func madeAt(id postrider.ID) time.Time {
-	return time.UnixMilli(int64(binary.BigEndian.Uint64(id[:8]) >> 16))
+// earlier shows the last entries, the oldest first, and returns their ids.
+func (f *follower) earlier(ctx context.Context, last int, each func(json.RawMessage) bool) (shown map[string]bool, err error) {
+	query := maps.Clone(f.query)
+	query.Set("limit", strconv.Itoa(last))
+	var got page
+	if _, err := f.client.get(ctx, &got, "/v0/api_webhooks/logs", query); err != nil {
+		return nil, err
+	}
+	shown = map[string]bool{}
+	for _, text := range slices.Backward(got.Data) {
+		var e entry
+		if json.Unmarshal(text, &e) != nil {
+			return nil, &stranger{f.client.Server, "an entry of its logs cannot be read"}
+		}
+		shown[e.ID] = true
+		if !each(text) {
+			return nil, errEnough
+		}
+	}
+	return shown, nil
+}
+
+// An sseEvent is a server-sent event, as far as it came.
+type sseEvent struct{ id, data string }
+
+// take adds a line, and reports whether the event is whole. Comments, and
+// fields that are of no use here, pass by.
+func (e *sseEvent) take(line string) (whole bool) {
+	if line == "" {
+		return e.id != "" || e.data != ""
+	}
+	name, value, _ := strings.Cut(line, ":")
+	value = strings.TrimPrefix(value, " ")
+	switch name {
+	case "id":
+		e.id = value
+	case "data":
+		if e.data != "" {
+			e.data += "\n"
+		}
+		e.data += value
+	}
+	return false
 }

@@ -2,84 +2,93 @@ package cli
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
+	"io"
 	"net/http"
 	"net/http/httptest"
 	"net/url"
-	"slices"
-	"strconv"
+	"strings"
 	"testing"
+	"time"
 
-	"postrider"
 	"postrider/internal/config"
 )
 
-// aLog is a server whose list of attempts a test fills.
-type aLog struct{ ids []postrider.ID } // the oldest first
+// aLog is a server whose streams a test writes, one answer for each request.
+type aLog struct {
+	list    string   // of earlier entries, the newest first
+	streams []string // what each stream says before it ends
+	asked   []string // the Last-Event-ID of each
+	silent  bool     // the last stream ends only with the request
+}
 
 func (l *aLog) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	limit, _ := strconv.Atoi(r.FormValue("limit"))
-	before, _ := strconv.Atoi(r.FormValue("cursor"))
-	if before == 0 {
-		before = len(l.ids)
+	if !strings.HasSuffix(r.URL.Path, "/stream") {
+		fmt.Fprintf(w, `{"data": [%s]}`, l.list)
+		return
 	}
-	rows := []map[string]string{}
-	for _, id := range slices.Backward(l.ids[max(0, before-limit):before]) {
-		rows = append(rows, map[string]string{"id": id.String()})
+	l.asked = append(l.asked, r.Header.Get("Last-Event-ID"))
+	fmt.Fprint(w, l.streams[0])
+	l.streams = l.streams[1:]
+	if len(l.streams) == 0 && l.silent {
+		http.NewResponseController(w).Flush() //nolint:errcheck // the test sees what is missing
+		<-r.Context().Done()
 	}
-	next := ""
-	if before > limit {
-		next = strconv.Itoa(before - limit)
-	}
-	json.NewEncoder(w).Encode(map[string]any{"data": rows, "next_cursor": next}) //nolint:errcheck // the test sees what is missing
 }
 
-func (l *aLog) grow(n int) (grown []postrider.ID) {
-	for range n {
-		grown = append(grown, postrider.NewID())
+func sse(ids ...string) (text string) {
+	for _, id := range ids {
+		text += fmt.Sprintf("id: %s\nevent: attempt\ndata: {\"id\":%q}\n\n: still here\n\n", id, id)
 	}
-	l.ids = append(l.ids, grown...)
-	return grown
+	return text
 }
 
-func TestFollower_GivesEachAttemptOnceAndInOrder(t *testing.T) {
-	logs := new(aLog)
-	logs.grow(250) // what lies before the first page is nobody's news
-	server := httptest.NewServer(logs)
+// follow reads a log, a stream for each time, and returns the ids in order.
+func follow(t *testing.T, l *aLog, times, last int, silence time.Duration) (ids []string, err error) {
+	t.Helper()
+	server := httptest.NewServer(l)
 	defer server.Close()
-	f := follower{client: newClient(config.Target{Server: server.URL}), query: url.Values{}}
-
-	read := func(what string, want []postrider.ID) {
-		t.Helper()
-		entries, err := f.next(t.Context())
-		if err != nil {
-			t.Fatalf("%s: %v", what, err)
-		}
-		var got []string
-		for _, text := range entries {
+	f := follower{client: newClient(config.Target{Server: server.URL}), query: url.Values{}, silence: silence}
+	for range times {
+		err = f.follow(t.Context(), last, func(text json.RawMessage) bool {
 			var e entry
 			if err := json.Unmarshal(text, &e); err != nil {
 				t.Fatal(err)
 			}
-			got = append(got, e.ID)
-		}
-		if fmt.Sprint(got) != fmt.Sprint(want) {
-			t.Errorf("%s: got %d entries %v, want %d %v", what, len(got), got, len(want), want)
-		}
+			ids = append(ids, e.ID)
+			return e.ID != "enough"
+		})
 	}
-	last, err := f.begin(t.Context(), 3)
-	if err != nil || len(last) != 3 {
-		t.Fatalf("got %d entries and error %v, want the last 3", len(last), err)
-	}
-	read("nothing new", nil)
-	read("one", logs.grow(1))
-	read("more than a page", logs.grow(230))
-	read("nothing again", nil)
+	return ids, err
+}
 
-	// An id that was made first may be written last.
-	late, early := postrider.NewID(), postrider.NewID()
-	logs.ids = append(logs.ids, early)
-	read("the early one", []postrider.ID{early})
-	logs.ids = slices.Insert(logs.ids, len(logs.ids)-1, late)
-	read("the late one", []postrider.ID{late})
+func TestFollower_GoesOnBehindWhatItHasSeen(t *testing.T) {
+	l := &aLog{
+		list:    `{"id":"b"},{"id":"a"}`, // b was recorded after the stream had begun
+		streams: []string{"id: start\nretry: 2000\n\n" + sse("b", "c"), sse("d"), "", sse("e", "enough", "f")},
+	}
+	ids, err := follow(t, l, 4, 2, time.Minute)
+	if got, want := fmt.Sprint(ids), "[a b c d e enough]"; got != want || !errors.Is(err, errEnough) {
+		t.Errorf("got %s and %v, want %s and that it was enough", got, err, want)
+	}
+	if got, want := fmt.Sprintf("%q", l.asked), `["" "c" "d" "d"]`; got != want {
+		t.Errorf("got streams behind %s, want %s", got, want)
+	}
+}
+
+func TestFollower_ABreakBeforeTheFirstEntryLosesNothing(t *testing.T) {
+	l := &aLog{streams: []string{"id: start\nretry: 2000\n\n", sse("a")}}
+	ids, err := follow(t, l, 2, 0, time.Minute)
+	if fmt.Sprint(ids) != "[a]" || !errors.Is(err, io.EOF) || l.asked[1] != "start" {
+		t.Errorf("got %v, %v and streams behind %q, want a, the end, and the second behind the start", ids, err, l.asked)
+	}
+}
+
+func TestFollower_ASilentServerIsLeft(t *testing.T) {
+	l := &aLog{streams: []string{sse("a")}, silent: true}
+	ids, err := follow(t, l, 1, 0, 50*time.Millisecond)
+	if _, passing := passingTrouble(err); fmt.Sprint(ids) != "[a]" || !passing {
+		t.Errorf("got %v and %v, want a and trouble that passes", ids, err)
+	}
 }

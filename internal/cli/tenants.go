@@ -10,6 +10,8 @@ type tenantsCommands struct {
 	List   listTenants  `cmd:"" help:"List tenants, the newest first."`
 	Get    getTenant    `cmd:"" help:"Show a tenant."`
 	Create createTenant `cmd:"" help:"Create a tenant: the account of a partner."`
+	Pause  pauseTenant  `cmd:"" help:"Hold all deliveries of a tenant."`
+	Resume resumeTenant `cmd:"" help:"Send to a tenant again, what was held first."`
 }
 
 type tenant struct {
@@ -97,4 +99,44 @@ func (*createTenant) Help() string {
 // Run creates it.
 func (c *createTenant) Run(ctx context.Context, p *process) error {
 	return c.showTenant(ctx, p, request{method: "POST", path: "/v0/tenants", body: encoded(map[string]string{"name": c.Name})})
+}
+
+type pauseTenant struct {
+	remote
+
+	Name string `arg:"" help:"The tenant's name."`
+}
+
+// Help are the examples of tenants pause --help.
+func (*pauseTenant) Help() string {
+	return `It takes the operator's key.
+
+Example:
+
+    postrider tenants pause acme`
+}
+
+// Run pauses it.
+func (c *pauseTenant) Run(ctx context.Context, p *process) error {
+	return c.showTenant(ctx, p, request{method: "POST", path: "/v0/tenants/" + url.PathEscape(c.Name) + "/pause"})
+}
+
+type resumeTenant struct {
+	remote
+
+	Name string `arg:"" help:"The tenant's name."`
+}
+
+// Help are the examples of tenants resume --help.
+func (*resumeTenant) Help() string {
+	return `It takes the operator's key. A webhook that is paused itself stays so.
+
+Example:
+
+    postrider tenants resume acme`
+}
+
+// Run resumes it.
+func (c *resumeTenant) Run(ctx context.Context, p *process) error {
+	return c.showTenant(ctx, p, request{method: "POST", path: "/v0/tenants/" + url.PathEscape(c.Name) + "/resume"})
 }

@@ -20,6 +20,9 @@ type webhooksCommands struct {
 	Update updateWebhook `cmd:"" help:"Change a webhook. What no flag names stays as it is."`
 	Delete deleteWebhook `cmd:"" help:"Delete a webhook. Its pending deliveries are cancelled; the logs stay."`
 	Ping   pingWebhooks  `cmd:"" help:"Send a ping to one webhook, or to all that are active."`
+	Rotate rotateSecret  `cmd:"" help:"Give a webhook a new secret, beside which the old one signs along for a while."`
+	Pause  pauseWebhook  `cmd:"" help:"Hold a webhook's deliveries, as the operator."`
+	Resume resumeWebhook `cmd:"" help:"Send to a webhook again, what was held first."`
 }
 
 // A webhook is what the tables show of one.
