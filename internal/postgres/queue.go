@@ -13,7 +13,9 @@ import (
 )
 
 // The deliveries of a batch become due in the order in which it has them. A
-// node whose row has ended claims nothing any more, in any statement.
+// node whose row has ended claims nothing any more, in any statement. Where a
+// delivery is named by its key, its node is compared in words that no index
+// answers: queue_claimed would be walked for each.
 var (
 	insertDeliveries = prepared(`
 INSERT INTO queue (tenant_id, event_id, webhook_id, accepted_at, due_at, day, size, trigger, node)
@@ -24,21 +26,21 @@ FROM unnest($1::text[], $2::text[], $3::uuid[], $4::timestamptz[], $5::date[], $
 
 	deleteDeliveries = prepared(`
 DELETE FROM queue q USING unnest($1::text[], $2::text[], $3::uuid[]) AS k (tenant_id, event_id, webhook_id)
-WHERE q.tenant_id = k.tenant_id AND q.event_id = k.event_id AND q.webhook_id = k.webhook_id AND q.node = $4::bigint`)
+WHERE q.tenant_id = k.tenant_id AND q.event_id = k.event_id AND q.webhook_id = k.webhook_id AND q.node IS NOT DISTINCT FROM $4::bigint`)
 	retryDeliveries = prepared(`
 UPDATE queue q SET trigger = 'retry', attempts = k.attempts, retries = k.retries,
     due_at = now() + k.wait * interval '1 microsecond', node = NULL
 FROM unnest($1::text[], $2::text[], $3::uuid[], $4::int[], $5::int[], $6::bigint[])
     AS k (tenant_id, event_id, webhook_id, attempts, retries, wait)
-WHERE q.tenant_id = k.tenant_id AND q.event_id = k.event_id AND q.webhook_id = k.webhook_id AND q.node = $7::bigint`)
+WHERE q.tenant_id = k.tenant_id AND q.event_id = k.event_id AND q.webhook_id = k.webhook_id AND q.node IS NOT DISTINCT FROM $7::bigint`)
 	keepDeliveries = prepared(`
 UPDATE queue q SET trigger = 'retry', attempts = k.attempts, retries = k.retries
 FROM unnest($1::text[], $2::text[], $3::uuid[], $4::int[], $5::int[])
     AS k (tenant_id, event_id, webhook_id, attempts, retries)
-WHERE q.tenant_id = k.tenant_id AND q.event_id = k.event_id AND q.webhook_id = k.webhook_id AND q.node = $6::bigint`)
+WHERE q.tenant_id = k.tenant_id AND q.event_id = k.event_id AND q.webhook_id = k.webhook_id AND q.node IS NOT DISTINCT FROM $6::bigint`)
 	releaseDeliveries = prepared(`
 UPDATE queue q SET node = NULL FROM unnest($1::text[], $2::text[], $3::uuid[]) AS k (tenant_id, event_id, webhook_id)
-WHERE q.tenant_id = k.tenant_id AND q.event_id = k.event_id AND q.webhook_id = k.webhook_id AND q.node = $4::bigint`)
+WHERE q.tenant_id = k.tenant_id AND q.event_id = k.event_id AND q.webhook_id = k.webhook_id AND q.node IS NOT DISTINCT FROM $4::bigint`)
 
 	// takeLane makes an ordered webhook's lane this node's, if it is nobody's or
 	// a dead node's, and holds its row: who else wants the lane waits, and then
