@@ -36,6 +36,7 @@ type app struct {
 	logger *slog.Logger
 
 	listener  net.Listener
+	database  netip.AddrPort // where the shared store was reached; not valid without one
 	store     store
 	shared    shared // the store once more, where other nodes work on it, too
 	client    *egress.Client
@@ -155,7 +156,7 @@ func build(ctx context.Context, c config.Serve, version string, stderr io.Writer
 			AllowCIDRs: a.allowedCIDRs(), AllowHosts: c.AllowHosts, AllowPorts: c.AllowPorts, NAT64Prefixes: c.NAT64Prefixes,
 			HTTPSOnly: c.HTTPSOnly,
 		},
-		OwnListeners: []netip.AddrPort{a.listener.Addr().(*net.TCPAddr).AddrPort()}, //nolint:forcetypeassert // it is a TCP listener
+		OwnListeners: a.ownAddresses(),
 	})
 	a.registry, err = registry.New(ctx, registry.Options{
 		Store: a.store, Shared: a.registryShared(), Logger: a.logger, AdminKey: string(c.AdminKey), CheckURL: a.client.CheckURL, StrictCatalogue: c.StrictCatalogue,

@@ -72,5 +72,6 @@ func (a *app) serveProfiles(ctx context.Context, address string) error {
 	if err != nil {
 		return fmt.Errorf("listen for profiles: %w", err)
 	}
+	a.client.AddOwnListener(listener.Addr().(*net.TCPAddr).AddrPort()) //nolint:forcetypeassert // it is a TCP listener
 	return a.serveHTTP(ctx, listener, mux)
 }

@@ -2,6 +2,8 @@ package app
 
 import (
 	"context"
+	"net"
+	"net/netip"
 
 	"postrider/internal/api"
 	"postrider/internal/dispatch"
@@ -60,7 +62,20 @@ func (a *app) openStore(ctx context.Context, sealer *sealing.Sealer) error {
 		return err
 	}
 	a.store, a.shared = store, store
+	if a.database, err = store.Address(ctx); err != nil {
+		return err
+	}
 	return store.CheckKey(ctx)
+}
+
+// ownAddresses are what no webhook reaches, whatever is opened: the API, the
+// database, and the profiles once they are served.
+func (a *app) ownAddresses() []netip.AddrPort {
+	own := []netip.AddrPort{a.listener.Addr().(*net.TCPAddr).AddrPort()} //nolint:forcetypeassert // it is a TCP listener
+	if a.database.IsValid() {
+		own = append(own, a.database)
+	}
+	return own
 }
 
 // lanesShared is the shared store as the lanes use it, and nil without one.
