@@ -70,6 +70,9 @@ func (a *app) openWith(ctx context.Context, key []byte) error {
 // that it may change over to is on disk before, and takes the place of the old
 // one after.
 func RotateKey(ctx context.Context, c config.Serve, next postrider.Secret, stdout io.Writer) (err error) {
+	if c.DatabaseURL != "" {
+		return errors.New("only the key of the embedded store can be rotated, not that of a database")
+	}
 	if _, err := os.Stat(filepath.Join(c.DataDir, sqlite.FileName)); err != nil {
 		return fmt.Errorf("look for the store: %w", err)
 	}

@@ -57,9 +57,10 @@ const AdminKey = "an-operators-key-for-tests"
 
 // A Server is a running `postrider serve`.
 type Server struct {
-	URL string
-	Dir string // its data directory
-	Key string // sent with every call
+	URL      string
+	Dir      string // its data directory
+	Database string // its database's URL; empty with the embedded store
+	Key      string // sent with every call
 
 	t       testing.TB
 	process *exec.Cmd
@@ -86,9 +87,12 @@ func StartChanged(t testing.TB, change func(*exec.Cmd), dir string, flags ...str
 	t.Helper()
 	s := &Server{Dir: dir, Key: AdminKey, t: t, ended: make(chan error, 1), log: &lockedBuffer{}}
 	address := filepath.Join(t.TempDir(), "address")
-	args := append([]string{
-		"serve", "--listen", "127.0.0.1:0", "--data-dir", dir, "--admin-key", AdminKey, "--address-file", address,
-	}, flags...)
+	args := []string{"serve", "--listen", "127.0.0.1:0", "--data-dir", dir, "--admin-key", AdminKey, "--address-file", address}
+	if cluster != nil {
+		s.Database = database(t, cluster, dir)
+		args = append(args, "--database-url", s.Database, "--encryption-key", EncryptionKey)
+	}
+	args = append(args, flags...)
 	s.process = exec.CommandContext(context.WithoutCancel(t.Context()), Binary(t), args...) //nolint:gosec // our own program
 	s.process.Stdout, s.process.Stderr = s.log, s.log
 	change(s.process)

@@ -15,7 +15,8 @@ import (
 	"strings"
 	"testing"
 
-	_ "modernc.org/sqlite" // to look at the database from outside
+	_ "github.com/jackc/pgx/v5/stdlib" // to look at the database from outside
+	_ "modernc.org/sqlite"
 
 	"postrider/internal/api"
 	"postrider/internal/e2e"
@@ -226,15 +227,15 @@ func TestErrors_OfEachKindAgainstTheRealServer(t *testing.T) {
 	strict := e2e.Start(t, t.TempDir(), "--strict-catalogue", "--https-only")
 	checkRefusals(t, strict, strings.NewReplacer(), strictRefusals)
 	// What is not refused would have been seen.
-	before := dump(t, server.Dir)
+	before := dump(t, server)
 	server.Call(http.MethodPost, "/v0/tenants", []byte(`{"name": "initech"}`)).Must(http.StatusCreated)
-	if maps.Equal(before, dump(t, server.Dir)) {
+	if maps.Equal(before, dump(t, server)) {
 		t.Error("got the same database after a tenant was made: the search for traces is blind")
 	}
 }
 
 func checkRefusals(t *testing.T, server *e2e.Server, replace *strings.Replacer, rows []refusal) {
-	before := dump(t, server.Dir)
+	before := dump(t, server)
 	for _, row := range rows {
 		t.Run(row.code+" "+row.request, func(t *testing.T) {
 			method, path, _ := strings.Cut(replace.Replace(row.request), " ")
@@ -254,7 +255,7 @@ func checkRefusals(t *testing.T, server *e2e.Server, replace *strings.Replacer, 
 
 func wantUnchanged(t *testing.T, server *e2e.Server, before map[string]string) {
 	t.Helper()
-	after := dump(t, server.Dir)
+	after := dump(t, server)
 	for _, table := range slices.Sorted(maps.Keys(after)) {
 		if after[table] != before[table] {
 			t.Errorf("the table %s is not what it was: something was stored", table)
@@ -301,17 +302,27 @@ func furnish(t *testing.T, s *e2e.Server) *strings.Replacer {
 }
 
 // dump reads the database past the server: a digest of every table's rows.
-func dump(t *testing.T, dir string) map[string]string {
+func dump(t *testing.T, server *e2e.Server) map[string]string {
 	t.Helper()
-	db, err := sql.Open("sqlite", "file:"+filepath.Join(dir, sqlite.FileName)+"?mode=ro&_pragma=busy_timeout(5000)")
+	engine, source := "sqlite", "file:"+filepath.Join(server.Dir, sqlite.FileName)+"?mode=ro&_pragma=busy_timeout(5000)"
+	list := `SELECT name FROM sqlite_master WHERE type = 'table'`
+	if server.Database != "" {
+		// What a node writes by itself, again and again, is no trace of a request.
+		engine, source = "pgx", server.Database
+		list = `SELECT tablename FROM pg_tables WHERE schemaname = 'public' AND tablename NOT IN ('nodes', 'tallies')`
+	}
+	db, err := sql.Open(engine, source)
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer db.Close() //nolint:errcheck // it was only read
 	tables := map[string]string{}
-	for _, name := range texts(t, db, `SELECT name FROM sqlite_master WHERE type = 'table'`) {
-		columns := texts(t, db, `SELECT 'quote("' || name || '")' FROM pragma_table_info('`+name+`')`)
-		rows := texts(t, db, `SELECT `+strings.Join(columns, ` || ',' || `)+` FROM "`+name+`"`)
+	for _, name := range texts(t, db, list) {
+		row := `"` + name + `"::text`
+		if server.Database == "" {
+			row = strings.Join(texts(t, db, `SELECT 'quote("' || name || '")' FROM pragma_table_info('`+name+`')`), ` || ',' || `)
+		}
+		rows := texts(t, db, `SELECT `+row+` FROM "`+name+`"`)
 		slices.Sort(rows)
 		tables[name] = fmt.Sprintf("%d rows %x", len(rows), sha256.Sum256([]byte(strings.Join(rows, "\n"))))
 	}
@@ -344,7 +355,7 @@ func texts(t *testing.T, db *sql.DB, query string) (list []string) {
 // A proxy that breaks in the middle leaves half an event.
 func TestErrors_ABodyThatEndsEarly(t *testing.T) {
 	server := e2e.Start(t, t.TempDir())
-	before := dump(t, server.Dir)
+	before := dump(t, server)
 	conn, err := new(net.Dialer).DialContext(t.Context(), "tcp", strings.TrimPrefix(server.URL, "http://"))
 	if err != nil {
 		t.Fatal(err)
@@ -431,7 +442,7 @@ func TestErrors_OverTheLimitsOfATenant(t *testing.T) {
 	server := e2e.Start(t, t.TempDir(), "--request-rate=0.01", "--webhooks-per-tenant=1")
 	create := []byte(`{"url": "https://partner.example/", "events": ["*"], "active": false}`) // nothing is sent
 	server.Call(http.MethodPost, "/v0/api_webhooks", create).Must(http.StatusCreated)
-	before := dump(t, server.Dir)
+	before := dump(t, server)
 	wantProblem(t, server.Call(http.MethodPost, "/v0/api_webhooks", create), http.StatusConflict, "too_many_webhooks", "")
 	wantUnchanged(t, server, before)
 
@@ -456,7 +467,7 @@ func TestErrors_AWebhookCannotPointInside(t *testing.T) {
 	for _, accepted := range []string{"http://93.184.216.34:8080/", "https://[2606:4700::1111]/", "https://bücher.example/"} {
 		server.Call(http.MethodPatch, "/v0/api_webhooks/"+id, []byte(`{"url": `+quote(t, accepted)+`}`)).Must(http.StatusOK)
 	}
-	before := dump(t, server.Dir)
+	before := dump(t, server)
 	for _, code := range slices.Sorted(maps.Keys(forbidden)) {
 		for _, url := range forbidden[code] {
 			t.Run(strconv.QuoteToASCII(url[:min(len(url), 60)]), func(t *testing.T) {

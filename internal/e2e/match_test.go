@@ -37,7 +37,7 @@ func TestMatch_TellsWhatPublishingDoes(t *testing.T) {
 		{`"acme"`, []string{foreign + " held inactive"}, "1"},
 		{`"*"`, []string{foreign + " held inactive", held + " held paused", sent + " sent <nil>", none + " none not_subscribed"}, "3"},
 	} {
-		before := dump(t, server.Dir)
+		before := dump(t, server)
 		body := []byte(`{"event": "room_status.updated", "payload": {}, "tenant": ` + row.tenant + `}`)
 		answer := server.Call(http.MethodPost, "/v0/events/match", body).Must(http.StatusOK)
 		wantUnchanged(t, server, before)
