@@ -4,10 +4,12 @@ import (
 	"go/ast"
 	"go/parser"
 	"go/token"
+	"maps"
 	"net/http"
 	"os"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -15,14 +17,21 @@ import (
 	"postrider/internal/e2e"
 )
 
-// testName finds the tests in a cell: `TestSend_FollowsNoRedirect`, or
-// `TestStore/Accept/…` for a case of a suite.
-var testName = regexp.MustCompile("`(Test[^`]+)`")
+// testName finds the tests in a cell: `TestSend_FollowsNoRedirect`,
+// `FuzzRetryAfter`, or `TestStore/Accept/…` for a case of a suite.
+var testName = regexp.MustCompile("`((?:Test|Fuzz)[^`]+)`")
 
 // A promise without its test is a wish.
 func TestGuarantees_NameTestsThatExist(t *testing.T) {
 	named := 0
-	for _, row := range read(t, "docs/guarantees.md").table(t, "Promises") {
+	for _, line := range read(t, "docs/guarantees.md").lines {
+		row := cells(line)
+		if !strings.HasPrefix(line, "|") || row[0] == "promise" || strings.Trim(row[0], "-") == "" && strings.Trim(row[1], "-") == "" {
+			continue
+		}
+		if len(row) != 3 {
+			t.Fatalf("got the row %q, want a promise, a package and its tests", line)
+		}
 		dir := strings.Trim(row[1], "`")
 		found := testName.FindAllStringSubmatch(row[2], -1)
 		if row[0] != "" && len(found) == 0 {
@@ -35,8 +44,40 @@ func TestGuarantees_NameTestsThatExist(t *testing.T) {
 			}
 		}
 	}
-	if named < 20 {
+	if named < 100 {
 		t.Errorf("got %d tests, want those of all promises", named)
+	}
+}
+
+// What is written in scripts/mutations has to fit the tree, or nobody can tell
+// whether a guard that was taken out is missed.
+func TestMutations_FitTheTree(t *testing.T) {
+	script, err := os.ReadFile(filepath.Join(root, "scripts/mutations"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, table, _ := strings.Cut(string(script), "<<'END'\n")
+	table, _, _ = strings.Cut(table, "\nEND\n")
+	records := strings.Split(table, "\n\n")
+	for _, record := range records {
+		lines := strings.Split(record, "\n")
+		if len(lines) != 5 {
+			t.Errorf("got a record of %d lines, want 5: %q", len(lines), record)
+			continue
+		}
+		source, err := os.ReadFile(filepath.Join(root, lines[1]))
+		if err != nil || !strings.Contains(string(source), lines[2]) {
+			t.Errorf("%s: got no %q in %s: %v", lines[0], lines[2], lines[1], err)
+		}
+		dir, name, _ := strings.Cut(lines[4], " ")
+		name, _, _ = strings.Cut(name, "/")
+		functions, _ := tests(t, dir)
+		if !slices.ContainsFunc(slices.Collect(maps.Keys(functions)), func(f string) bool { return functions[f] && strings.HasPrefix(f, name) }) {
+			t.Errorf("%s: got no test %s in %s", lines[0], name, dir)
+		}
+	}
+	if len(records) < 30 {
+		t.Errorf("got %d records, want one for each guard", len(records))
 	}
 }
 

@@ -127,16 +127,21 @@ func (p *page) table(t *testing.T, below string) [][]string {
 		if !strings.HasPrefix(line, "|") {
 			continue
 		}
-		cells := strings.Split(strings.TrimSuffix(strings.TrimPrefix(line, "|"), "|"), "|")
-		for i := range cells {
-			cells[i] = strings.TrimSpace(cells[i])
-		}
-		rows = append(rows, cells)
+		rows = append(rows, cells(line))
 	}
 	if len(rows) < 3 {
 		t.Fatalf("%s: there is no table below %q", p.name, below)
 	}
 	return rows[2:]
+}
+
+// cells are those of a table's row.
+func cells(line string) []string {
+	list := strings.Split(strings.TrimSuffix(strings.TrimPrefix(line, "|"), "|"), "|")
+	for i := range list {
+		list[i] = strings.TrimSpace(list[i])
+	}
+	return list
 }
 
 // names are the first cells of a table, which are code.
