@@ -65,6 +65,7 @@ var rooms = map[string]room{
 	"internal/testkit":      {ForTests: true, Rooms: []string{anything}, Modules: []string{anything}},
 	"internal/browsertest":  {ForTests: true, Rooms: []string{anything}, Modules: []string{anything}},
 	"internal/receivertest": {ForTests: true, Rooms: []string{theRoot, "signature", "internal/testkit"}, Modules: []string{compare}},
+	"internal/nodetest":     {ForTests: true},
 	"internal/archtest":     {ForTests: true},
 	"internal/doctest":      {ForTests: true},
 	"internal/e2e":          {ForTests: true, Rooms: []string{anything}, Modules: []string{anything}},
