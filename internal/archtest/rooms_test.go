@@ -57,6 +57,7 @@ var rooms = map[string]room{
 	"internal/cli":       {Rooms: []string{theRoot, "internal/config", "internal/relay", "signature"}, Modules: []string{syncGroup, kong}},
 	"internal/sink":      {Rooms: []string{theRoot, "signature"}, Modules: []string{syncGroup}},
 	"internal/bench":     {Rooms: []string{theRoot, "signature", "internal/sink"}, Modules: []string{syncGroup}},
+	"internal/transfer":  {Rooms: []string{theRoot}},
 	"internal/telemetry": {Rooms: []string{theRoot}, Modules: []string{syncGroup, "github.com/prometheus/client_golang", "go.opentelemetry.io"}},
 	"internal/app":       {Rooms: []string{anything}, Modules: []string{anything}},
 
