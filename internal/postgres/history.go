@@ -92,7 +92,7 @@ func missingDays(there []string, today day) (missing []string) {
 	return missing
 }
 
-func partitions(ctx context.Context, c *pgx.Conn) ([]string, error) {
+func partitions(ctx context.Context, c querier) ([]string, error) {
 	found, err := c.Query(ctx, partitionsSQL)
 	if err != nil {
 		return nil, err
@@ -120,10 +120,15 @@ func (s *Store) exclusively(ctx context.Context, run func(context.Context, *pgx.
 	return run(ctx, c)
 }
 
+// A beginner is a connection, or a transaction, which begins a part of itself.
+type beginner interface {
+	Begin(ctx context.Context) (pgx.Tx, error)
+}
+
 // makeDay makes a table's partition of one day. It is attached, which locks the
 // table less than making it in place; rows of the day that went to the rest,
 // since it was missing, are moved.
-func makeDay(ctx context.Context, c *pgx.Conn, table string, d day) error {
+func makeDay(ctx context.Context, c beginner, table string, d day) error {
 	name := partition(table, d)
 	column, from, to := bounds(table, d)
 	for {
