@@ -174,11 +174,39 @@ func (s *Server) Call(method, path string, body []byte, headers ...string) Answe
 	return answer
 }
 
+// Head is Call for routes whose answer may have no end: of one that succeeds
+// only the head is read.
+func (s *Server) Head(method, path string, body []byte, headers ...string) Answer {
+	s.t.Helper()
+	response, err := s.send(method, path, body, headers)
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	defer response.Body.Close()
+	answer := Answer{Status: response.StatusCode, Header: response.Header, t: s.t}
+	if response.StatusCode >= http.StatusBadRequest {
+		if answer.Body, err = io.ReadAll(response.Body); err != nil {
+			s.t.Fatal(err)
+		}
+	}
+	return answer
+}
+
 // TryCall is Call for servers that may be dead.
 func (s *Server) TryCall(method, path string, body []byte, headers ...string) (Answer, error) {
-	request, err := http.NewRequestWithContext(s.t.Context(), method, s.URL+path, bytes.NewReader(body))
+	response, err := s.send(method, path, body, headers)
 	if err != nil {
 		return Answer{}, err
+	}
+	defer response.Body.Close()
+	text, err := io.ReadAll(response.Body)
+	return Answer{Status: response.StatusCode, Header: response.Header, Body: text, t: s.t}, err
+}
+
+func (s *Server) send(method, path string, body []byte, headers []string) (*http.Response, error) {
+	request, err := http.NewRequestWithContext(s.t.Context(), method, s.URL+path, bytes.NewReader(body))
+	if err != nil {
+		return nil, err
 	}
 	if s.Key != "" {
 		request.Header.Set("x-api-key", s.Key)
@@ -189,13 +217,7 @@ func (s *Server) TryCall(method, path string, body []byte, headers ...string) (A
 	for i := 0; i < len(headers); i += 2 {
 		request.Header.Set(headers[i], headers[i+1])
 	}
-	response, err := client.Do(request)
-	if err != nil {
-		return Answer{}, err
-	}
-	defer response.Body.Close()
-	text, err := io.ReadAll(response.Body)
-	return Answer{Status: response.StatusCode, Header: response.Header, Body: text, t: s.t}, err
+	return client.Do(request)
 }
 
 // Must fails the test unless the answer has a status.
