@@ -333,12 +333,13 @@ func (s *Store) patient() *pgx.ConnConfig {
 
 // expiries remove what is over, a bounded part in each statement.
 var expiries = []string{
-	`DELETE FROM idempotency_keys WHERE (scope, key) IN (SELECT scope, key FROM idempotency_keys WHERE expires_at <= now() ORDER BY expires_at LIMIT 5000)`,
-	`DELETE FROM sessions WHERE hash IN (SELECT hash FROM sessions WHERE expires_at <= now() ORDER BY expires_at LIMIT 5000)`,
+	`DELETE FROM idempotency_keys WHERE ctid = ANY (ARRAY(SELECT ctid FROM idempotency_keys
+    WHERE expires_at <= now() ORDER BY expires_at LIMIT 5000))`,
+	`DELETE FROM sessions WHERE ctid = ANY (ARRAY(SELECT ctid FROM sessions WHERE expires_at <= now() ORDER BY expires_at LIMIT 5000))`,
 	`DELETE FROM tallies WHERE ctid = ANY (ARRAY(SELECT ctid FROM tallies
     WHERE minute < extract(epoch FROM now() - interval '` + fmt.Sprint(int(postrider.MaxTally.Hours())) + ` hours')::bigint / 60 LIMIT 5000))`,
-	`DELETE FROM changes WHERE revision IN (SELECT revision FROM changes WHERE changed_at < now() - interval '7 days' ORDER BY revision LIMIT 5000)
-    AND revision < (SELECT max(revision) FROM changes)`,
+	`DELETE FROM changes WHERE revision < (SELECT n FROM revision) AND ctid = ANY (ARRAY(SELECT c.ctid FROM (
+    SELECT ctid, changed_at FROM changes ORDER BY revision LIMIT 5000) c WHERE c.changed_at < now() - interval '7 days'))`,
 }
 
 func expire(ctx context.Context, c *pgx.Conn) error {

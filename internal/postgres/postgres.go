@@ -133,8 +133,8 @@ func Open(ctx context.Context, o Options) (_ *Store, err error) {
 }
 
 // configure makes the settings of every connection. Plans are generic and use
-// indexes: a statement is planned once, when the tables may be empty, and runs
-// when they are large.
+// indexes, one row after another: a statement is planned once, when the tables
+// may be empty, and runs when they are large.
 func configure(c *pgx.ConnConfig) {
 	c.ConnectTimeout = connectWait
 	for name, value := range map[string]string{
@@ -143,6 +143,9 @@ func configure(c *pgx.ConnConfig) {
 		"jit":                                 "off",
 		"plan_cache_mode":                     "force_generic_plan",
 		"enable_seqscan":                      "off",
+		"enable_bitmapscan":                   "off",
+		"enable_hashjoin":                     "off",
+		"enable_mergejoin":                    "off",
 		"statement_timeout":                   fmt.Sprint(readTimeout.Milliseconds()),
 		"lock_timeout":                        fmt.Sprint(lockWait.Milliseconds()),
 		"idle_in_transaction_session_timeout": fmt.Sprint(writeTimeout.Milliseconds()),
@@ -195,12 +198,31 @@ const (
 	housekeepingLock
 )
 
-// migrate runs what is missing, one node at a time. The lock has a connection
-// of its own: it may be waited for longer than a table.
-func (s *Store) migrate(ctx context.Context) (err error) {
+// migrate runs what is missing.
+func (s *Store) migrate(ctx context.Context) error {
+	return migrateWith(ctx, s.config, func(ctx context.Context, p *goose.Provider) error {
+		_, err := p.Up(ctx)
+		return err
+	})
+}
+
+// Migrations hands out the migrations of the database that a URL names, which
+// nobody else changes meanwhile.
+func Migrations(ctx context.Context, url string, run func(context.Context, *goose.Provider) error) error {
+	pool, err := pgxpool.ParseConfig(url)
+	if err != nil {
+		return fmt.Errorf("read the database's URL: %w", withoutPassword(err))
+	}
+	configure(pool.ConnConfig)
+	return migrateWith(ctx, pool.ConnConfig, run)
+}
+
+// migrateWith works with the migrations, one process at a time. The lock has a
+// connection of its own: it may be waited for longer than a table.
+func migrateWith(ctx context.Context, config *pgx.ConnConfig, run func(context.Context, *goose.Provider) error) (err error) {
 	ctx, cancel := context.WithTimeout(ctx, migrationWait)
 	defer cancel()
-	config := s.config.Copy()
+	config = config.Copy()
 	config.RuntimeParams["statement_timeout"] = "0"
 	config.RuntimeParams["idle_in_transaction_session_timeout"] = "0"
 	db := stdlib.OpenDB(*config)
@@ -208,7 +230,7 @@ func (s *Store) migrate(ctx context.Context) (err error) {
 	config.RuntimeParams["lock_timeout"] = "0"
 	guard, err := pgx.ConnectConfig(ctx, config)
 	if err != nil {
-		return fmt.Errorf("connect: %w", err)
+		return fmt.Errorf("connect: %w", withoutPassword(err))
 	}
 	defer func() { err = errors.Join(err, guard.Close(context.WithoutCancel(ctx))) }() // which frees the lock
 	if _, err := guard.Exec(ctx, `SELECT pg_advisory_lock($1)`, int64(migrationLock)); err != nil {
@@ -222,8 +244,7 @@ func (s *Store) migrate(ctx context.Context) (err error) {
 	if err != nil {
 		return err
 	}
-	_, err = provider.Up(ctx)
-	return err
+	return run(ctx, provider)
 }
 
 // Close waits for the writes under way, gives up this node's claims and closes

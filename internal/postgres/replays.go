@@ -50,15 +50,14 @@ ON CONFLICT (tenant_id, replay_id, accepted_at, event_id) DO UPDATE SET attempts
 RETURNING (xmax = 0)`
 	dropCollectedSQL = `DELETE FROM replay_deliveries WHERE tenant_id = $1 AND replay_id = $2 AND accepted_at = $3 AND event_id = $4`
 	clearReplaySQL   = `
-DELETE FROM replay_deliveries WHERE (tenant_id, replay_id, accepted_at, event_id) IN
-    (SELECT tenant_id, replay_id, accepted_at, event_id FROM replay_deliveries WHERE tenant_id = $1 AND replay_id = $2 LIMIT $3)`
+DELETE FROM replay_deliveries WHERE ctid = ANY (ARRAY(
+    SELECT ctid FROM replay_deliveries WHERE tenant_id = $1 AND replay_id = $2 LIMIT $3))`
 	// A delivery that is in the queue is on its way by itself, and one whose
 	// event is not kept any more has nothing to be sent.
 	queueCollectedSQL = `
 WITH page AS (
-    DELETE FROM replay_deliveries WHERE (tenant_id, replay_id, accepted_at, event_id) IN
-        (SELECT tenant_id, replay_id, accepted_at, event_id FROM replay_deliveries WHERE tenant_id = $1 AND replay_id = $2
-            ORDER BY accepted_at, event_id LIMIT $4)
+    DELETE FROM replay_deliveries WHERE ctid = ANY (ARRAY(SELECT ctid FROM replay_deliveries
+        WHERE tenant_id = $1 AND replay_id = $2 ORDER BY accepted_at, event_id LIMIT $4))
     RETURNING accepted_at, event_id, day, attempts
 ), queued AS (
     INSERT INTO queue (tenant_id, event_id, webhook_id, trigger, attempts, accepted_at, due_at, day, size)

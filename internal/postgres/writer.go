@@ -235,13 +235,9 @@ func (c *committer) dial() (err error) {
 			c.refused = time.Now()
 		}
 	}()
-	config := c.store.config.Copy()
-	for _, name := range []string{"enable_hashjoin", "enable_mergejoin"} {
-		config.RuntimeParams[name] = "off" // a batch is joined to an index, whatever the tables held when it was planned
-	}
 	ctx, cancel := context.WithTimeout(uncut, 2*connectWait)
 	defer cancel()
-	conn, err := pgx.ConnectConfig(ctx, config)
+	conn, err := pgx.ConnectConfig(ctx, c.store.writing())
 	if err != nil {
 		return fmt.Errorf("connect to the database for writing: %w", withoutPassword(err))
 	}
@@ -252,6 +248,14 @@ func (c *committer) dial() (err error) {
 	}
 	c.conn = conn
 	return nil
+}
+
+// writing is the configuration of a committer's connection: a queue is read in
+// the order of its index, of which a limit takes the beginning.
+func (s *Store) writing() *pgx.ConnConfig {
+	config := s.config.Copy()
+	config.RuntimeParams["enable_sort"] = "off"
+	return config
 }
 
 func (c *committer) hangUp() {
