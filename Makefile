@@ -10,7 +10,7 @@ FUZZTIME  ?= 1000000x
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help test check fmt fmt-check lint tidy-check deadcode vulncheck race bench fuzz screenshots build tools clean
+.PHONY: help test check fmt fmt-check lint tidy-check deadcode vulncheck race bench fuzz mutations screenshots build tools clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -53,6 +53,9 @@ bench: ## run every benchmark (BENCHTIME=1s)
 
 fuzz: ## run every fuzz target (FUZZTIME=1000000x)
 	scripts/fuzz $(FUZZTIME)
+
+mutations: ## take out one guard after another, and see that a test misses it
+	scripts/mutations
 
 screenshots: ## take the pictures of docs/images anew, in a browser
 	@scripts/install-test-tools

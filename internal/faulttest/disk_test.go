@@ -262,11 +262,13 @@ func TestDisk_FullRefusesPublishesUntilThereIsRoom(t *testing.T) {
 	after := server.Call(http.MethodPost, "/v0/events", event("room.status", 200_000)).Must(http.StatusAccepted).Text("id")
 	settled(t, server, after)
 
-	// The same once more with a power cut in the middle.
+	// The same once more with a power cut: a server starts on a full disk, too.
 	empty = fill(t, mount)
 	server.Kill()
-	empty()
 	server = e2e.Start(t, dir)
+	server.Call(http.MethodGet, "/v0/events/"+after, nil).Must(http.StatusOK)
+	server.Call(http.MethodPost, "/v0/events", event("room.status", 200_000)).Must(http.StatusInsufficientStorage)
+	empty()
 	settled(t, server, server.Call(http.MethodPost, "/v0/events", event("room.status", 10)).Must(http.StatusAccepted).Text("id"))
 	for _, id := range append(accepted, after) {
 		settled(t, server, id)
