@@ -3,7 +3,6 @@ package cli
 import (
 	"bytes"
 	"context"
-	"encoding/json"
 	"fmt"
 )
 
@@ -71,7 +70,7 @@ func (m *matchEvent) Run(ctx context.Context, p *process) error {
 		return err
 	}
 	if m.JSON {
-		p.show(&m.remote, json.RawMessage(text), nil)
+		p.show(&m.remote, text, nil)
 		return nil
 	}
 	var rows [][]cell

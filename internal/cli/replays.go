@@ -139,7 +139,7 @@ const (
 
 // wait looks until the replay has ended, or nobody wants to wait any more.
 func (s *startReplay) wait(ctx context.Context, p *process, c *client, r *replay, text json.RawMessage) (json.RawMessage, error) {
-	bar := progress{on: screen{p.stderr, isTerminal(p.stderr)}}
+	bar := replayBar{on: screen{p.stderr, isTerminal(p.stderr)}}
 	defer bar.clear()
 	for look := firstLook; !r.ended(); look = min(2*look, longestLook) {
 		bar.show(r)
@@ -151,7 +151,7 @@ func (s *startReplay) wait(ctx context.Context, p *process, c *client, r *replay
 		latest, err := c.get(ctx, r, replayPath(r.ID), s.add(url.Values{}))
 		switch {
 		case ctx.Err() != nil:
-			return text, nil //nolint:nilerr // Ctrl-C broke the call off
+			return text, nil
 		case err != nil:
 			return nil, err
 		}
@@ -160,29 +160,29 @@ func (s *startReplay) wait(ctx context.Context, p *process, c *client, r *replay
 	return text, nil
 }
 
-// A progress is a line on a terminal that is written over and over.
-type progress struct {
+// A replayBar is a line on a terminal that is written over and over.
+type replayBar struct {
 	on    screen
 	shown bool
 }
 
-const barWidth = 30
+const replayBarWidth = 30
 
-func (b *progress) show(r *replay) {
+func (b *replayBar) show(r *replay) {
 	if !b.on.colored { // no terminal
 		return
 	}
 	line := fmt.Sprintf("looking for deliveries: %d", r.Total)
 	if r.State == "running" && r.Total > 0 {
 		done := r.Queued + r.Skipped
-		full := min(barWidth, barWidth*done/r.Total)
-		line = fmt.Sprintf("[%s%s] %d of %d queued", strings.Repeat("=", full), strings.Repeat(" ", barWidth-full), done, r.Total)
+		full := min(replayBarWidth, replayBarWidth*done/r.Total)
+		line = fmt.Sprintf("[%s%s] %d of %d queued", strings.Repeat("=", full), strings.Repeat(" ", replayBarWidth-full), done, r.Total)
 	}
 	fmt.Fprintf(b.on, "\r\x1b[K%s", line)
 	b.shown = true
 }
 
-func (b *progress) clear() {
+func (b *replayBar) clear() {
 	if b.shown {
 		fmt.Fprint(b.on, "\r\x1b[K")
 	}

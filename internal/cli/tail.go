@@ -66,7 +66,7 @@ func (t *tailLogs) Run(ctx context.Context, p *process) error {
 		began := f.last
 		err := f.follow(ctx, t.Last, each)
 		if errors.Is(err, errEnough) || ctx.Err() != nil {
-			return nil
+			return nil //nolint:nilerr // Ctrl-C broke the call off
 		}
 		wait, passing := passingTrouble(err)
 		if !passing || f.last == "" {

@@ -196,6 +196,8 @@ func TestLoad_SaysWhatIsWrongAndWhere(t *testing.T) {
 		"request rate":      {"request_rate: 0.001\n", "postrider.yaml:1: request_rate: 0.001 is not between 0.01 and 1000000 (0 sets no limit)"},
 		"no number":         {"operator_request_rate: nan\n", `postrider.yaml:1: operator_request_rate: "nan" is no number`},
 		"webhooks":          {"webhooks_per_tenant: -1\n", "postrider.yaml:1: webhooks_per_tenant: -1 is negative (0 sets no limit)"},
+		"relay hold":        {"relay_hold: 721h\n", "postrider.yaml:1: relay_hold: 721h0m0s is not between 1s and 720h"},
+		"relay ping":        {"relay_ping: 99ms\n", "postrider.yaml:1: relay_ping: 99ms is not between 100ms and 1m0s"},
 		"connections":       {"connections_per_client: -1\n", "postrider.yaml:1: connections_per_client: -1 is negative (0 sets no limit)"},
 		"log level":         {"log_level: loud\n", `postrider.yaml:1: log_level: "loud" is none of debug, info, warn, error`},
 		"log format":        {"log_format: xml\n", `postrider.yaml:1: log_format: "xml" is none of text, json`},

@@ -11,6 +11,7 @@ import (
 	"net/http"
 	"os"
 	"os/exec"
+	"slices"
 	"strings"
 	"sync"
 	"syscall"
@@ -39,7 +40,7 @@ func listen(t *testing.T, server, key, forward string, flags ...string) *listene
 	t.Helper()
 	l := &listener{ended: make(chan error, 1), changed: make(chan struct{})}
 	args := append([]string{"listen", "--json", "--server", server, "--key", key, "--forward", forward}, flags...)
-	l.process = exec.CommandContext(context.WithoutCancel(t.Context()), e2e.Binary(t), args...) //nolint:gosec // our own program
+	l.process = exec.CommandContext(context.WithoutCancel(t.Context()), e2e.Binary(t), args...)
 	l.process.Env = append(os.Environ(), "HOME="+t.TempDir())
 	stdout, err := l.process.StdoutPipe()
 	if err != nil {
@@ -115,18 +116,11 @@ func (l *listener) deliveries() []map[string]any {
 }
 
 // wait waits until the listener has shown the first delivery that found takes.
-func (l *listener) wait(t *testing.T, what string, found func(line map[string]any) bool) (first map[string]any) {
+func (l *listener) wait(t *testing.T, what string, found func(line map[string]any) bool) {
 	t.Helper()
 	e2e.Until(t, what, func() bool {
-		for _, line := range l.deliveries() {
-			if found(line) {
-				first = line
-				return true
-			}
-		}
-		return false
+		return slices.ContainsFunc(l.deliveries(), found)
 	})
-	return first
 }
 
 func (l *listener) kill() {
@@ -179,7 +173,7 @@ func newWire(t *testing.T, target string) *wire {
 	})
 	t.Cleanup(func() {
 		stop()
-		socket.Close() //nolint:errcheck // it is a listener
+		socket.Close()
 		open.Wait()
 	})
 	return w
@@ -229,8 +223,8 @@ func (w *wire) carry(ctx context.Context, near net.Conn) {
 	case <-ended:
 	case <-ctx.Done():
 	}
-	near.Close() //nolint:errcheck // both ends go
-	far.Close()  //nolint:errcheck // both ends go
+	near.Close()
+	far.Close()
 	passing.Wait()
 }
 
@@ -467,7 +461,7 @@ func TestListen_ALocalServerThatIsDownGetsItLater(t *testing.T) {
 		t.Fatal(err)
 	}
 	address := socket.Addr().String()
-	socket.Close() //nolint:errcheck // it is a listener
+	socket.Close()
 	l := listen(t, server.URL, server.Key, "http://"+address)
 	publish(t, server, "evt_1", `{"a": 1}`)
 	l.wait(t, "a refused connection", func(line map[string]any) bool { return line["error_code"] == "connect_refused" })
@@ -476,8 +470,8 @@ func TestListen_ALocalServerThatIsDownGetsItLater(t *testing.T) {
 		t.Fatal(err)
 	}
 	up := &http.Server{Handler: http.HandlerFunc(func(http.ResponseWriter, *http.Request) {}), ReadHeaderTimeout: time.Minute}
-	go up.Serve(socket) //nolint:errcheck // it ends with the test
-	t.Cleanup(func() { up.Close() })
+	go up.Serve(socket)              //nolint:errcheck // it ends with the test
+	t.Cleanup(func() { up.Close() }) //nolint:errcheck // the test is over
 	wantLogged(t, server, l.ID, map[string]string{"evt_1": ""})
 	l.wait(t, "the retry", func(line map[string]any) bool { return line["status"] == "success" && line["attempt"] != "1" })
 }
@@ -611,7 +605,7 @@ func TestListen_StaysWithinItsTenant(t *testing.T) {
 	acmeID, acme := key("acme")
 	_, globex := key("globex")
 	l := listen(t, server.URL, acme, local.URL)
-	foreign := exec.CommandContext(t.Context(), e2e.Binary(t), "listen", "--server", server.URL, "--key", globex, //nolint:gosec // our own program
+	foreign := exec.CommandContext(t.Context(), e2e.Binary(t), "listen", "--server", server.URL, "--key", globex,
 		"--forward", local.URL, "--webhook", l.ID)
 	if out, err := foreign.CombinedOutput(); err == nil || !strings.Contains(string(out), "There is no such webhook.") {
 		t.Errorf("got %v and %s for the webhook of another tenant", err, out)

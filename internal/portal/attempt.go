@@ -76,6 +76,8 @@ func advice(a *postrider.Attempt) string {
 		return ""
 	case postrider.FailExpired:
 		return "Mend the receiver, then send this delivery again."
+	case postrider.FailRelayLost:
+		return "Nothing is to be done: the delivery waits for the next listener."
 	case postrider.FailDNS:
 		return "Check the host name in the webhook's URL, and that its DNS record is public."
 	case postrider.FailConnectRefused, postrider.FailConnect:

@@ -59,6 +59,7 @@ var failureWords = map[postrider.FailureCode]string{
 	postrider.FailProtocol:       "Not HTTP",
 	postrider.FailCancelled:      "Cancelled",
 	postrider.FailExpired:        "Schedule over",
+	postrider.FailRelayLost:      "Listener gone",
 	postrider.FailUnsendable:     "Not sendable",
 }
 

@@ -167,7 +167,7 @@ func (l *listener) session(ctx context.Context) (attached bool, err error) {
 			query.Set("events", strings.Join(l.Events, ","))
 		}
 	}
-	conn, response, err := websocket.Dial(ctx, l.Server+"/v0/api_webhooks/listen?"+query.Encode(),
+	conn, response, err := websocket.Dial(ctx, l.Server+"/v0/api_webhooks/listen?"+query.Encode(), //nolint:bodyclose // the library does it
 		&websocket.DialOptions{HTTPClient: l.Client, HTTPHeader: l.Header})
 	if err != nil {
 		if response != nil && response.StatusCode != http.StatusSwitchingProtocols {
@@ -181,7 +181,7 @@ func (l *listener) session(ctx context.Context) (attached bool, err error) {
 	// Reading outlives the context: a good-bye is answered.
 	reading, stop := context.WithCancel(context.WithoutCancel(ctx))
 	defer stop()
-	defer context.AfterFunc(ctx, func() { l.goodbye(conn, stop) })()
+	defer context.AfterFunc(ctx, func() { l.goodbye(ctx, conn, stop) })()
 	return l.read(reading, ctx, conn)
 }
 
@@ -192,9 +192,9 @@ const maxDelivery = 256 << 20
 // goodbyeTime is how long the server may take to say good-bye, too.
 const goodbyeTime = 5 * time.Second
 
-func (l *listener) goodbye(conn *websocket.Conn, stop context.CancelFunc) {
+func (l *listener) goodbye(ctx context.Context, conn *websocket.Conn, stop context.CancelFunc) {
 	time.AfterFunc(goodbyeTime, stop)
-	ctx, cancel := context.WithTimeout(context.Background(), goodbyeTime)
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), goodbyeTime)
 	defer cancel()
 	if err := conn.Write(ctx, websocket.MessageBinary, encode(&head{Type: typeBye}, nil)); err != nil {
 		stop()
@@ -238,8 +238,7 @@ func (l *listener) read(ctx, work context.Context, conn *websocket.Conn) (attach
 // ending tells a server that goes away for a while from one that is done.
 func ending(err error) error {
 	if closed, ok := errors.AsType[websocket.CloseError](err); ok {
-		switch closed.Code {
-		case closeRevoked, closeRemoved, websocket.StatusPolicyViolation:
+		if code := closed.Code; code == closeRevoked || code == closeRemoved || code == websocket.StatusPolicyViolation {
 			return &Ended{cut(closed.Reason, 200)}
 		}
 		if closed.Reason != "" {
@@ -295,7 +294,7 @@ func (l *listener) deliver(ctx context.Context, id string, d *delivery, body []b
 	switch {
 	case known && text == nil:
 	case known:
-		l.answer(text)
+		l.answer(ctx, text)
 	default:
 		l.working.Go(func() {
 			request := requestOf(d, body, l.Forward, l.InsecureSSL)
@@ -303,7 +302,7 @@ func (l *listener) deliver(ctx context.Context, id string, d *delivery, body []b
 			if ctx.Err() != nil && outcome.StatusCode == 0 {
 				return // cut short by the end of the listening: that is no answer
 			}
-			l.remember(id, encode(&head{Type: typeAnswer, ID: id, Answer: answerOf(&outcome)}, outcome.Response.Body))
+			l.remember(ctx, id, encode(&head{Type: typeAnswer, ID: id, Answer: answerOf(&outcome)}, outcome.Response.Body))
 			l.tell(func() {
 				if ctx.Err() == nil && l.Observer.Delivered(request, &outcome) {
 					l.done()
@@ -314,7 +313,7 @@ func (l *listener) deliver(ctx context.Context, id string, d *delivery, body []b
 }
 
 // remember keeps an answer and sends it.
-func (l *listener) remember(id string, text []byte) {
+func (l *listener) remember(ctx context.Context, id string, text []byte) {
 	l.mu.Lock()
 	l.answers[id] = text
 	l.order = append(l.order, id)
@@ -323,19 +322,20 @@ func (l *listener) remember(id string, text []byte) {
 		l.order = l.order[1:]
 	}
 	l.mu.Unlock()
-	l.answer(text)
+	l.answer(ctx, text)
 }
 
 // answer sends an answer, if there is a connection. Otherwise the server asks
-// again when there is.
-func (l *listener) answer(text []byte) {
+// again when there is. An answer that was made is sent even as the listening
+// ends.
+func (l *listener) answer(ctx context.Context, text []byte) {
 	l.mu.Lock()
 	conn := l.conn
 	l.mu.Unlock()
 	if conn == nil {
 		return
 	}
-	ctx, cancel := context.WithTimeout(context.Background(), writeTime)
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), writeTime)
 	defer cancel()
 	if err := conn.Write(ctx, websocket.MessageBinary, text); err != nil {
 		conn.CloseNow() //nolint:errcheck // the read loop sees it

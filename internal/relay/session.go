@@ -31,7 +31,8 @@ type session struct {
 	ready   Ready
 	created bool // the webhook was made for it and nobody knows of it yet
 	conn    *websocket.Conn
-	bye     bool // the listener has ended for good
+	bye     bool   // the listener has ended for good
+	fault   string // what it said that it must not; empty: nothing
 }
 
 // prepare finds or makes the webhook.
@@ -93,7 +94,7 @@ func (s *session) serve(w http.ResponseWriter, request *http.Request) {
 	err = s.read(ctx)
 	cancel()
 	watching.Wait()
-	last := s.detach()
+	last := s.detach(context.WithoutCancel(ctx))
 	s.relay.o.Logger.Info("a listener detached", "webhook", s.WebhookID, "tenant", s.Tenant, "bye", s.bye, "error", err)
 	s.depart(context.WithoutCancel(ctx), last)
 }
@@ -110,8 +111,11 @@ func (s *session) depart(ctx context.Context, last bool) {
 			s.relay.o.Logger.Warn("a temporary webhook may be removed early", "webhook", s.WebhookID, "error", err)
 		}
 	}
-	if s.bye {
-		s.conn.Close(websocket.StatusNormalClosure, "") //nolint:errcheck // the listener need not wait for it
+	switch {
+	case s.bye:
+		s.conn.Close(websocket.StatusNormalClosure, "") //nolint:errcheck // it is gone either way
+	case s.fault != "":
+		s.conn.Close(websocket.StatusPolicyViolation, s.fault) //nolint:errcheck // it is gone either way
 	}
 }
 
@@ -156,7 +160,7 @@ func (s *session) attach(ctx context.Context) bool {
 // detach takes the session off the line, and reports whether it was the last.
 // What a listener has not answered waits for it to come back, but not when it
 // has said good-bye.
-func (s *session) detach() (last bool) {
+func (s *session) detach(ctx context.Context) (last bool) {
 	r := s.relay
 	r.mu.Lock()
 	l := r.line(s.WebhookID)
@@ -179,7 +183,7 @@ func (s *session) detach() (last bool) {
 	r.tidy(s.WebhookID)
 	r.mu.Unlock()
 	if next != nil {
-		next.write(context.Background(), encode(&head{Type: typeActive}, nil))
+		next.write(ctx, encode(&head{Type: typeActive}, nil))
 	}
 	return last
 }
@@ -217,7 +221,7 @@ func (s *session) read(ctx context.Context) error {
 			}
 		}
 		if err != nil {
-			s.conn.Close(websocket.StatusPolicyViolation, cut(err.Error(), 100)) //nolint:errcheck // it is gone either way
+			s.fault = cut(err.Error(), 100)
 			return err
 		}
 	}
