@@ -231,12 +231,10 @@ func dropRest(ctx context.Context, c *pgx.Conn, first day) error {
 		sql string
 		arg any
 	}{
-		{`DELETE FROM attempts_rest WHERE (tenant_id, id) IN (SELECT tenant_id, id FROM attempts_rest WHERE id < $1 LIMIT $2)`, idAt(first.start())},
-		{`DELETE FROM events_rest WHERE (tenant_id, id, day) IN
-    (SELECT e.tenant_id, e.id, e.day FROM events_rest e WHERE e.day < $1 AND NOT ` + stillNeeded + ` LIMIT $2)`, first.start()},
-		{`DELETE FROM chosen_ids WHERE (tenant_id, event_id) IN
-    (SELECT i.tenant_id, i.event_id FROM chosen_ids i WHERE i.day < $1
-        AND NOT EXISTS (SELECT 1 FROM events_rest e WHERE e.tenant_id = i.tenant_id AND e.id = i.event_id) LIMIT $2)`, first.start()},
+		{`DELETE FROM attempts_rest WHERE ctid = ANY (ARRAY(SELECT ctid FROM attempts_rest WHERE id < $1 LIMIT $2))`, idAt(first.start())},
+		{`DELETE FROM events_rest WHERE ctid = ANY (ARRAY(SELECT e.ctid FROM events_rest e WHERE e.day < $1 AND NOT ` + stillNeeded + ` LIMIT $2))`, first.start()},
+		{`DELETE FROM chosen_ids WHERE ctid = ANY (ARRAY(SELECT i.ctid FROM chosen_ids i WHERE i.day < $1
+    AND NOT EXISTS (SELECT 1 FROM events_rest e WHERE e.tenant_id = i.tenant_id AND e.id = i.event_id) LIMIT $2))`, first.start()},
 	} {
 		for {
 			done, err := c.Exec(ctx, step.sql, step.arg, part)
