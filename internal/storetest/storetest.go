@@ -45,6 +45,12 @@ type Store interface {
 	Attempt(ctx context.Context, tenant string, id postrider.ID) (postrider.Attempt, error)
 	LastAttempts(ctx context.Context, tenant string, webhooks []postrider.ID) (map[postrider.ID]postrider.Attempt, error)
 
+	CreateReplay(context.Context, postrider.Replay) error
+	Replay(ctx context.Context, tenant string, id postrider.ID) (postrider.Replay, error)
+	OpenReplays(context.Context) ([]postrider.Replay, error)
+	CancelReplay(ctx context.Context, tenant string, id postrider.ID) (postrider.Replay, error)
+	AdvanceReplay(ctx context.Context, was postrider.Replay, room int) (postrider.Replay, error)
+
 	Ping(context.Context) error
 	Close() error
 }
@@ -87,6 +93,7 @@ func Run(t *testing.T, e Engine) {
 		{"Waiting", waitingTests},
 		{"Attempts", attemptsTests},
 		{"Event", eventTests},
+		{"Replay", replayTests},
 		{"Concurrency", concurrencyTests},
 	} {
 		t.Run(group.name, func(t *testing.T) {
