@@ -1,0 +1,167 @@
+package postgres
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"postrider"
+	"postrider/internal/pgtest"
+)
+
+// recoveryBound is how long after the database's return everything works again.
+const recoveryBound = 5 * time.Second
+
+func TestOutage_IsToldAtOnceAndEndsWithoutARestart(t *testing.T) {
+	server, err := pgtest.Start(false)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := server.Stop(); err != nil {
+			t.Error(err)
+		}
+	})
+	o := options("postgres")
+	o.URL = server.URL("postgres")
+	s, err := Open(t.Context(), o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	ended := make(chan error)
+	go func() { ended <- s.Run(ctx) }()
+	t.Cleanup(func() {
+		cancel()
+		if err := errors.Join(<-ended, s.Close()); err != nil {
+			t.Error(err)
+		}
+	})
+	webhook := postrider.NewID()
+	before := accept(t, s, eventFor(webhook, true))
+
+	for _, stop := range []func() error{server.Halt, server.Kill} {
+		if err := stop(); err != nil {
+			t.Fatal(err)
+		}
+		for name, call := range map[string]func() error{
+			"publish": func() error {
+				_, err := s.Accept(t.Context(), []postrider.Accepted{eventFor(webhook, false)}, nil)
+				return err
+			},
+			"publish with a key": func() error {
+				_, err := s.Accept(t.Context(), []postrider.Accepted{eventFor(webhook, false)}, &postrider.IdempotencyKey{Key: "k"})
+				return err
+			},
+			"read": func() error {
+				_, err := s.Attempts(t.Context(), postrider.AttemptFilter{Tenant: "a", Limit: 1})
+				return err
+			},
+			"change": func() error {
+				return s.CreateTenant(t.Context(), postrider.Tenant{Name: "acme", CreatedAt: time.Now()})
+			},
+			"ping": func() error { return s.Ping(t.Context()) },
+		} {
+			start := time.Now()
+			e, ok := errors.AsType[*postrider.Error](call())
+			if !ok || e.Kind != postrider.Unavailable || e.RetryAfter <= 0 {
+				t.Errorf("%s: got error %v, want unavailable, and when to try again", name, e)
+			}
+			if took := time.Since(start); took > connectWait+acquireWait {
+				t.Errorf("%s: got the error after %v", name, took)
+			}
+		}
+		if err := server.Restart(); err != nil {
+			t.Fatal(err)
+		}
+		back := time.Now()
+		for {
+			_, err := s.Accept(t.Context(), []postrider.Accepted{eventFor(webhook, true)}, nil)
+			if err == nil && s.Ping(t.Context()) == nil && time.Now().Before(s.Lease()) {
+				break
+			}
+			if time.Since(back) > recoveryBound {
+				t.Fatalf("got error %v and lease until %v, %v after the database's return", err, s.Lease(), time.Since(back))
+			}
+			<-time.After(20 * time.Millisecond)
+		}
+	}
+	// What was claimed before is still this node's: it was not away for a lease.
+	if err := s.Settle(t.Context(), []postrider.Settlement{done(&postrider.Delivery{DeliveryKey: postrider.DeliveryKey{
+		Tenant: "default", EventID: before[0], WebhookID: webhook,
+	}})}); err != nil {
+		t.Fatal(err)
+	}
+	if _, deliveries, err := s.Event(t.Context(), "default", before[0]); err != nil || deliveries[0].State != postrider.DeliverySucceeded {
+		t.Errorf("got %+v, %v, want it settled", deliveries, err)
+	}
+}
+
+func TestOpen_NodesThatStartAtOnceMakeTheSchemaOnce(t *testing.T) {
+	if err := cluster.Do(t.Context(), "postgres", `CREATE DATABASE empty`); err != nil {
+		t.Fatal(err)
+	}
+	const nodes = 4
+	errs := make([]error, nodes)
+	var all sync.WaitGroup
+	for i := range nodes {
+		all.Go(func() {
+			s, err := Open(t.Context(), options("empty"))
+			if err == nil {
+				err = s.Close()
+			}
+			errs[i] = err
+		})
+	}
+	all.Wait()
+	if err := errors.Join(errs...); err != nil {
+		t.Error(err)
+	}
+}
+
+func TestOpen_AnOlderNodeWorksOnANewerSchema(t *testing.T) {
+	database := newDatabase(t)
+	if err := cluster.Do(t.Context(), database,
+		`INSERT INTO goose_db_version (version_id, is_applied) VALUES (99999, true)`,
+		`ALTER TABLE webhooks ADD COLUMN of_the_future text`); err != nil {
+		t.Fatal(err)
+	}
+	s := openNode(t, database)
+	accept(t, s, eventFor(postrider.NewID(), false))
+}
+
+func TestOpen_NamesSettingsThatBreakThePromise(t *testing.T) {
+	var log strings.Builder
+	o := options(newDatabase(t))
+	o.Logger = slog.New(slog.NewTextHandler(&log, nil))
+	s, err := Open(t.Context(), o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := s.Close(); err != nil {
+		t.Fatal(err)
+	}
+	for _, setting := range []string{"fsync = off", "full_page_writes = off", "synchronous_commit = off"} {
+		if !strings.Contains(log.String(), setting) {
+			t.Errorf("got log %q, want it to name %s", log.String(), setting)
+		}
+	}
+}
+
+func TestOpen_AnErrorDoesNotShowThePassword(t *testing.T) {
+	for _, url := range []string{"postgres://u:s3cret@127.0.0.1:1/x", "postgres://u:s3cret@%zz/x", "postgres://u:s3cret@127.0.0.1:1/x?sslmode=none"} {
+		o := options("postgres")
+		o.URL = url
+		s, err := Open(t.Context(), o)
+		if err == nil {
+			t.Fatalf("got a store: %v", s.Close())
+		}
+		if strings.Contains(err.Error(), "s3cret") {
+			t.Errorf("got %q", err)
+		}
+	}
+}
