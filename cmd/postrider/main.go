@@ -33,9 +33,11 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 		Version:   version,
 		Serve:     app.Serve,
 		RotateKey: app.RotateKey,
-		Sink:      receive,
-		Bench:     measure,
-		Forwarder: func(remote bool) cli.Forwarder { return app.Forwarder(remote) },
-		Scenarios: bench.Scenarios(),
+		Migrate:   app.Migrate, MigrationStatus: app.MigrationStatus,
+		ExamineDatabase: app.ExamineDatabase,
+		Sink:            receive,
+		Bench:           measure,
+		Forwarder:       func(remote bool) cli.Forwarder { return app.Forwarder(remote) },
+		Scenarios:       bench.Scenarios(),
 	})
 }

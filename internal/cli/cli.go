@@ -38,6 +38,14 @@ type Commands struct {
 	// with a new key in the data directory.
 	RotateKey func(ctx context.Context, settings config.Serve, next postrider.Secret, stdout io.Writer) error
 
+	// MigrationStatus prints which migrations the store has, and Migrate runs
+	// those that it lacks.
+	MigrationStatus func(ctx context.Context, settings config.Serve, stdout io.Writer) error
+	Migrate         func(ctx context.Context, settings config.Serve, stdout io.Writer) error
+
+	// ExamineDatabase tells note what it finds of a database.
+	ExamineDatabase func(ctx context.Context, url postrider.Secret, note func(check, status, detail, hint string))
+
 	Sink  func(ctx context.Context, options Sink, stdout io.Writer) error
 	Bench func(ctx context.Context, options Bench, stdout, stderr io.Writer) error
 	// Forwarder reaches loopback addresses alone, or with remote any.
@@ -68,6 +76,7 @@ type grammar struct {
 
 	Serve   serveCommand    `cmd:"" group:"The server:" help:"Run the server."`
 	Doctor  doctor          `cmd:"" group:"The server:" help:"Look for what is wrong with the server and the way to it, and say what to do."`
+	Migrate migrateCommands `cmd:"" group:"The server:" help:"Look at the schema of the store, or bring it up to date."`
 	Secrets secretsCommands `cmd:"" group:"The server:" help:"Work with what the server keeps encrypted."`
 	Bench   benchCommand    `cmd:"" group:"The server:" help:"Measure a server: rates, latencies, processor time and memory."`
 	Config  struct {

@@ -18,6 +18,7 @@ import (
 
 	"github.com/alecthomas/kong"
 
+	"postrider"
 	"postrider/internal/config"
 	"postrider/signature"
 )
@@ -32,7 +33,7 @@ type doctor struct {
 
 // Help are the examples of doctor --help.
 func (*doctor) Help() string {
-	return `It looks at the settings and the data directory on this machine, at the server, its clock and the key, and at the
+	return `It looks at the settings and the data directory or the database, at the server, its clock and the key, and at the
 names that webhooks point to, and says what to do. It changes nothing. The exit code is 1 when something is wrong.
 
 Examples:
@@ -77,8 +78,10 @@ func (d *doctor) Run(ctx context.Context, p *process) error {
 		return err
 	}
 	x := &examination{p: p, json: d.JSON}
-	dir := d.settings(x)
-	if dir != "" {
+	switch dir, database := d.settings(x); {
+	case database != "":
+		p.commands.ExamineDatabase(ctx, database, x.note)
+	case dir != "":
 		examineData(x, dir)
 	}
 	c := newClient(target)
@@ -93,8 +96,8 @@ func (d *doctor) Run(ctx context.Context, p *process) error {
 }
 
 // settings checks what serve would start with here, and gives the data
-// directory; empty where the settings do not say.
-func (d *doctor) settings(x *examination) (dir string) {
+// directory and the database's URL; empty where the settings do not say.
+func (d *doctor) settings(x *examination) (dir string, database postrider.Secret) {
 	var serve struct {
 		Serve config.Flags `cmd:""`
 	}
@@ -109,21 +112,21 @@ func (d *doctor) settings(x *examination) (dir string) {
 	parsed, err := parser.Parse(args)
 	if err != nil {
 		x.note("settings", "fail", err.Error(), "")
-		return d.DataDir
+		return d.DataDir, ""
 	}
 	settings, err := serve.Serve.Load(parsed)
 	var faults config.Faults
 	switch {
 	case err == nil:
 		x.note("settings", "ok", "serve can start with them", "")
-		return settings.DataDir
+		return settings.DataDir, settings.DatabaseURL
 	case !errors.As(err, &faults):
 		x.note("settings", "fail", err.Error(), "")
 	}
 	for _, fault := range faults {
 		x.note("settings", "fail", fault.Error(), fault.Hint)
 	}
-	return d.DataDir
+	return d.DataDir, ""
 }
 
 // examineData looks at the data directory and at who has it.

@@ -100,6 +100,22 @@ func dsn(path, extra string) string {
 }
 
 func migrate(ctx context.Context, path string) error {
+	return migrateWith(ctx, path, func(ctx context.Context, p *goose.Provider) error {
+		_, err := p.Up(ctx)
+		return err
+	})
+}
+
+// Migrations hands out the migrations of the database in dir. While a server
+// has it open they can be looked at and not run.
+func Migrations(ctx context.Context, dir string, run func(context.Context, *goose.Provider) error) error {
+	if _, err := os.Stat(filepath.Join(dir, FileName)); err != nil {
+		return fmt.Errorf("look for the store: %w", err)
+	}
+	return migrateWith(ctx, filepath.Join(dir, FileName), run)
+}
+
+func migrateWith(ctx context.Context, path string, run func(context.Context, *goose.Provider) error) error {
 	db, err := sql.Open("sqlite", dsn(path, "_txlock=immediate"))
 	if err != nil {
 		return err
@@ -114,8 +130,7 @@ func migrate(ctx context.Context, path string) error {
 	if err != nil {
 		return err
 	}
-	_, err = provider.Up(ctx)
-	return err
+	return run(ctx, provider)
 }
 
 // lockDirectory keeps a second process out. The lock is the kernel's, so a

@@ -1,0 +1,82 @@
+package app
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"path/filepath"
+	"time"
+
+	"github.com/pressly/goose/v3"
+
+	"postrider/internal/config"
+	"postrider/internal/postgres"
+	"postrider/internal/sqlite"
+)
+
+// MigrationStatus prints which of this binary's migrations the store has.
+func MigrationStatus(ctx context.Context, c config.Serve, stdout io.Writer) error {
+	return migrations(ctx, c, func(ctx context.Context, p *goose.Provider) error {
+		list, err := p.Status(ctx)
+		if err != nil {
+			return err
+		}
+		for _, m := range list {
+			when := "missing"
+			if m.State == goose.StateApplied {
+				when = m.AppliedAt.UTC().Format(time.RFC3339)
+			}
+			fmt.Fprintf(stdout, "%-5d  %-20s  %s\n", m.Source.Version, when, filepath.Base(m.Source.Path))
+		}
+		current, newest, err := p.GetVersions(ctx)
+		switch {
+		case err != nil:
+			return err
+		case current > newest:
+			fmt.Fprintf(stdout, "The store has version %d, which a newer binary made; this one knows %d.\n", current, newest)
+		default:
+			fmt.Fprintf(stdout, "The store has version %d of %d.\n", current, newest)
+		}
+		return nil
+	})
+}
+
+// Migrate brings the store's schema up to date, as a server does at its start.
+func Migrate(ctx context.Context, c config.Serve, stdout io.Writer) error {
+	if c.DatabaseURL == "" {
+		// Opening it keeps a server out, and runs what is missing.
+		a := &app{config: c, logger: newLogger(c, io.Discard)}
+		_, err := a.unlock(ctx)
+		if err := errors.Join(err, a.close()); err != nil {
+			return err
+		}
+	}
+	return migrations(ctx, c, func(ctx context.Context, p *goose.Provider) error {
+		done, err := p.Up(ctx)
+		if err != nil {
+			return err
+		}
+		for _, m := range done {
+			fmt.Fprintf(stdout, "%-5d  %s\n", m.Source.Version, filepath.Base(m.Source.Path))
+		}
+		current, err := p.GetDBVersion(ctx)
+		if err == nil {
+			fmt.Fprintf(stdout, "The store has version %d.\n", current)
+		}
+		return err
+	})
+}
+
+func migrations(ctx context.Context, c config.Serve, run func(context.Context, *goose.Provider) error) error {
+	var err error
+	if c.DatabaseURL == "" {
+		err = sqlite.Migrations(ctx, c.DataDir, run)
+	} else {
+		err = postgres.Migrations(ctx, string(c.DatabaseURL), run)
+	}
+	if err != nil {
+		return fmt.Errorf("work with the store's migrations: %w", err)
+	}
+	return nil
+}
