@@ -304,17 +304,12 @@ func furnish(t *testing.T, s *e2e.Server) *strings.Replacer {
 // dump reads the database past the server: a digest of every table's rows.
 func dump(t *testing.T, server *e2e.Server) map[string]string {
 	t.Helper()
-	engine, source := "sqlite", "file:"+filepath.Join(server.Dir, sqlite.FileName)+"?mode=ro&_pragma=busy_timeout(5000)"
 	list := `SELECT name FROM sqlite_master WHERE type = 'table'`
 	if server.Database != "" {
 		// What a node writes by itself, again and again, is no trace of a request.
-		engine, source = "pgx", server.Database
 		list = `SELECT tablename FROM pg_tables WHERE schemaname = 'public' AND tablename NOT IN ('nodes', 'tallies')`
 	}
-	db, err := sql.Open(engine, source)
-	if err != nil {
-		t.Fatal(err)
-	}
+	db := database(t, server)
 	defer db.Close() //nolint:errcheck // it was only read
 	tables := map[string]string{}
 	for _, name := range texts(t, db, list) {
@@ -330,6 +325,20 @@ func dump(t *testing.T, server *e2e.Server) map[string]string {
 		t.Fatalf("got %d tables, want the whole database", len(tables))
 	}
 	return tables
+}
+
+// database opens a server's database from outside.
+func database(t *testing.T, server *e2e.Server) *sql.DB {
+	t.Helper()
+	engine, source := "sqlite", "file:"+filepath.Join(server.Dir, sqlite.FileName)+"?mode=ro&_pragma=busy_timeout(5000)"
+	if server.Database != "" {
+		engine, source = "pgx", server.Database
+	}
+	db, err := sql.Open(engine, source)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return db
 }
 
 func texts(t *testing.T, db *sql.DB, query string) (list []string) {

@@ -1,10 +1,8 @@
 package e2e_test
 
 import (
-	"database/sql"
 	"maps"
 	"net/http"
-	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
@@ -12,7 +10,6 @@ import (
 
 	"postrider"
 	"postrider/internal/e2e"
-	"postrider/internal/sqlite"
 )
 
 // A crossing is what the matrix needs to know of a route beside what the
@@ -160,7 +157,7 @@ func (w *household) things(t *testing.T, path string) (own, missing *strings.Rep
 	switch {
 	case strings.HasPrefix(path, "/v0/replays"):
 		id = w.acme.Call("POST", "/v0/api_webhooks/"+id+"/replay", []byte(`{"dry_run": true}`)).Must(202).Text("id")
-		e2e.Until(t, "the replay's end", func() bool { return openReplays(t, w.server.Dir) == "0" })
+		e2e.Until(t, "the replay's end", func() bool { return openReplays(t, w.server) == "0" })
 	case strings.HasPrefix(path, "/v0/events"):
 		id = event
 	case strings.HasPrefix(path, "/v0/api_keys"):
@@ -188,7 +185,7 @@ func (w *household) cross(t *testing.T, method, path string, row crossing, opera
 			t.Errorf("with the query %q: got status %d, want success", query, got)
 		}
 	}
-	before := dump(t, w.server.Dir)
+	before := dump(t, w.server)
 	wantProblem(t, ask(w.nobody, own, ""), 401, "unauthenticated", "")
 	wantProblem(t, ask(w.revoked, own, ""), 401, "unauthenticated", "")
 	wantProblem(t, ask(w.server.As("prk_"+strings.Repeat("A", 32)), own, ""), 401, "unauthenticated", "")
@@ -247,14 +244,11 @@ func TestTenancy_ChosenIDsOfTwoTenantsDoNotMeet(t *testing.T) {
 }
 
 // openReplays counts those for which the server has something to do still.
-func openReplays(t *testing.T, dir string) string {
+func openReplays(t *testing.T, server *e2e.Server) string {
 	t.Helper()
-	db, err := sql.Open("sqlite", "file:"+filepath.Join(dir, sqlite.FileName)+"?mode=ro&_pragma=busy_timeout(5000)")
-	if err != nil {
-		t.Fatal(err)
-	}
+	db := database(t, server)
 	defer db.Close() //nolint:errcheck // it was only read
-	return texts(t, db, `SELECT CAST(count(*) AS TEXT) FROM replays WHERE open = 1`)[0]
+	return texts(t, db, `SELECT CAST(count(*) AS TEXT) FROM replays WHERE open = TRUE`)[0]
 }
 
 // enter follows a link into the portal and returns the session's cookie.
