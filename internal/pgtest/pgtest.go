@@ -260,13 +260,10 @@ func (c *Cluster) end(how os.Signal) error {
 	if err := c.process.Signal(how); err != nil && !errors.Is(err, os.ErrProcessDone) {
 		return err
 	}
-	select {
-	case <-c.ended:
-	case <-time.After(endWait):
-		if err := c.process.Kill(); err != nil {
-			return err
-		}
-		<-c.ended
+	deadline := time.AfterFunc(endWait, func() { c.process.Kill() }) //nolint:errcheck // it may have ended meanwhile
+	defer deadline.Stop()
+	if err := <-c.ended; err != nil && !errors.As(err, new(*exec.ExitError)) {
+		return err
 	}
 	c.process = nil
 	return nil

@@ -105,7 +105,7 @@ func Open(ctx context.Context, o Options) (_ *Store, err error) {
 	configure(pool.ConnConfig)
 	pool.MaxConns = readers
 	s.config = pool.ConnConfig.Copy()
-	defer func() {
+	defer func() { //nolint:contextcheck // what was opened is closed, even if the context has ended
 		if err != nil {
 			err = errors.Join(err, s.Close())
 		}

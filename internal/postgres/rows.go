@@ -54,7 +54,7 @@ func (r *rows) value(size int) *column {
 		r.at = 0
 		r.n++
 	}
-	c.buf = binary.BigEndian.AppendUint32(c.buf, uint32(size)) //nolint:gosec // a value is smaller than a request
+	c.buf = binary.BigEndian.AppendUint32(c.buf, uint32(size))
 	return c
 }
 
@@ -80,13 +80,13 @@ func (r *rows) id(id postrider.ID) *rows { return r.bytes(id[:]) }
 
 func (r *rows) int4(n int) *rows {
 	c := r.value(4)
-	c.buf = binary.BigEndian.AppendUint32(c.buf, uint32(min(n, math.MaxInt32))) //nolint:gosec // two's complement
+	c.buf = binary.BigEndian.AppendUint32(c.buf, uint32(min(n, math.MaxInt32)))
 	return r
 }
 
 func (r *rows) int8(n int64) *rows {
 	c := r.value(8)
-	c.buf = binary.BigEndian.AppendUint64(c.buf, uint64(n)) //nolint:gosec // two's complement
+	c.buf = binary.BigEndian.AppendUint64(c.buf, uint64(n))
 	return r
 }
 
@@ -126,17 +126,17 @@ func (r *rows) params(more ...[]byte) [][]byte {
 		}
 		header = binary.BigEndian.AppendUint32(header, nulls)
 		header = binary.BigEndian.AppendUint32(header, c.kind)
-		header = binary.BigEndian.AppendUint32(header, uint32(r.n)) //nolint:gosec // a batch is bounded
+		header = binary.BigEndian.AppendUint32(header, uint32(r.n))
 		binary.BigEndian.AppendUint32(header, 1)
 		params = append(params, c.buf)
 	}
 	return append(params, more...)
 }
 
-func int8Param(n int64) []byte { return binary.BigEndian.AppendUint64(nil, uint64(n)) } //nolint:gosec // two's complement
+func int8Param(n int64) []byte { return binary.BigEndian.AppendUint64(nil, uint64(n)) }
 
 func int4Param(n int) []byte {
-	return binary.BigEndian.AppendUint32(nil, uint32(min(n, math.MaxInt32))) //nolint:gosec // two's complement
+	return binary.BigEndian.AppendUint32(nil, uint32(min(n, math.MaxInt32)))
 }
 
 func boolParam(b bool) []byte {
@@ -148,10 +148,10 @@ func boolParam(b bool) []byte {
 
 // The inverse, for what a statement of the writer returns.
 
-func readInt4(b []byte) int { return int(int32(binary.BigEndian.Uint32(b))) } //nolint:gosec // two's complement
+func readInt4(b []byte) int { return int(int32(binary.BigEndian.Uint32(b))) }
 
 func readTime(b []byte) time.Time {
-	return time.UnixMicro(int64(binary.BigEndian.Uint64(b)) + epoch).UTC() //nolint:gosec // two's complement
+	return time.UnixMicro(int64(binary.BigEndian.Uint64(b)) + epoch).UTC()
 }
 
 // A day is one of UTC, counted from 2000-01-01: a date as PostgreSQL has it.
@@ -164,7 +164,7 @@ func dayOf(t time.Time) day {
 	if t.UnixMicro() < epoch && (t.UnixMicro()-epoch)%dayLength.Microseconds() != 0 {
 		days-- // the division rounds towards zero
 	}
-	return day(days) //nolint:gosec // it is some thousands
+	return day(days)
 }
 
 // start is the day's first moment.
@@ -176,7 +176,7 @@ func (d day) String() string { return d.start().Format(time.DateOnly) }
 
 // idDay is the day in an id.
 func idDay(id postrider.ID) day {
-	return dayOf(time.UnixMilli(int64(binary.BigEndian.Uint64(id[:8]) >> 16))) //nolint:gosec // 48 bits
+	return dayOf(time.UnixMilli(int64(binary.BigEndian.Uint64(id[:8]) >> 16)))
 }
 
 // idAt is below every id made at or after t's millisecond.

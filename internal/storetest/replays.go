@@ -19,7 +19,7 @@ var replayTests = []test{
 			postrider.ReplayAll:       {ids["succeeded"], ids["failed"], ids["late success"], ids["cancelled"], ids["late failure"]},
 		} {
 			r := s.replay(w, func(r *postrider.Replay) { r.Status = status })
-			r = s.advanceUntil(r, postrider.ReplayDone)
+			r = s.advanceToEnd(r)
 			if r.Total != len(want) || r.Queued != len(want) || r.Skipped != 0 || r.EndedAt.IsZero() {
 				s.t.Errorf("%s: got %+v, want %d of %d queued", status, r, len(want), len(want))
 			}
@@ -70,7 +70,7 @@ var replayTests = []test{
 			"a type":    {func(r *postrider.Replay) { r.Events = []string{"stay.ended"} }, []string{ids[0], ids[4]}},
 			"a pattern": {func(r *postrider.Replay) { r.Events = []string{"stay.*"}; r.From = times[3] }, []string{ids[3], ids[4]}},
 		} {
-			s.advanceUntil(s.replay(w, test.change), postrider.ReplayDone)
+			s.advanceToEnd(s.replay(w, test.change))
 			deliveries := s.claim(w, much).Deliveries
 			if got := eventIDs(deliveries); !slices.Equal(got, test.want) {
 				s.t.Errorf("%s: got %q, want %q", name, got, test.want)
@@ -83,7 +83,7 @@ var replayTests = []test{
 	{"ADryRunCountsAndQueuesNothing", func(s *stage) {
 		w := s.webhook()
 		s.endedInEveryWay(w)
-		r := s.advanceUntil(s.replay(w, func(r *postrider.Replay) { r.DryRun = true }), postrider.ReplayDone)
+		r := s.advanceToEnd(s.replay(w, func(r *postrider.Replay) { r.DryRun = true }))
 		if r.Total != 2 || r.Queued != 0 {
 			s.t.Errorf("got %+v, want 2 counted and none queued", r)
 		}
@@ -134,7 +134,7 @@ var replayTests = []test{
 			r = s.advance(r, 0)
 		}
 		s.wantRedelivery(first.Attempt)
-		if r = s.advanceUntil(r, postrider.ReplayDone); r.Total != 2 || r.Queued != 1 || r.Skipped != 1 {
+		if r = s.advanceToEnd(r); r.Total != 2 || r.Queued != 1 || r.Skipped != 1 {
 			s.t.Errorf("got %+v, want one queued and one skipped", r)
 		}
 		if got := s.claim(w, much).Deliveries; len(got) != 2 {
@@ -231,16 +231,16 @@ func (s *stage) advance(r postrider.Replay, room int) postrider.Replay {
 	return r
 }
 
-// advanceUntil takes the steps of a replay to its end.
-func (s *stage) advanceUntil(r postrider.Replay, state postrider.ReplayState) postrider.Replay {
+// advanceToEnd takes the steps of a replay to its end.
+func (s *stage) advanceToEnd(r postrider.Replay) postrider.Replay {
 	s.t.Helper()
 	for range 1000 {
-		if r.State == state {
+		if r.State == postrider.ReplayDone {
 			return r
 		}
 		r = s.advance(r, 3)
 	}
-	s.t.Fatalf("got %+v after 1000 steps, want it %s", r, state)
+	s.t.Fatalf("got %+v after 1000 steps, want it done", r)
 	return r
 }
 
