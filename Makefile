@@ -10,7 +10,7 @@ FUZZTIME  ?= 1000000x
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help test check fmt fmt-check lint tidy-check deadcode vulncheck race bench fuzz mutations screenshots build tools clean
+.PHONY: help test check fmt fmt-check lint tidy-check deadcode vulncheck licences race bench fuzz mutations screenshots build tools clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -21,7 +21,7 @@ test: ## install what the tests need and run every test
 
 check: BENCHTIME = 1x
 check: FUZZTIME = 50000x
-check: fmt-check tidy-check lint deadcode vulncheck race bench fuzz ## run all checks: formatters, linters, race detector, benchmarks once, short fuzzing
+check: fmt-check tidy-check lint deadcode vulncheck licences race bench fuzz ## run all checks: formatters, linters, race detector, benchmarks once, short fuzzing
 
 fmt: ## format every Go file
 	$(GOTOOL) golangci-lint fmt
@@ -43,6 +43,9 @@ deadcode: ## fail on functions that nothing reaches
 
 vulncheck: ## look for known vulnerabilities, where their database can be reached
 	scripts/vulncheck
+
+licences: ## fail on a dependency whose licence is not on the list
+	scripts/licences
 
 race: ## run the tests under the race detector, in shuffled order, but for those that drive a browser
 	@scripts/install-test-tools gcc
