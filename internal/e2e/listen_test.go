@@ -476,6 +476,31 @@ func TestListen_ALocalServerThatIsDownGetsItLater(t *testing.T) {
 	l.wait(t, "the retry", func(line map[string]any) bool { return line["status"] == "success" && line["attempt"] != "1" })
 }
 
+func TestListen_OneThatCrashesUsesUpNoRetry(t *testing.T) {
+	server, local := e2e.Start(t, t.TempDir(), "--relay-ping", "300ms", "--retry-schedule", "1h", "--timeout", "1s"), e2e.Listen(t)
+	l := listen(t, server.URL, server.Key, local.URL)
+	hung := make(chan struct{})
+	t.Cleanup(func() { close(hung) })
+	local.Answer(func(_ http.ResponseWriter, r *http.Request) {
+		select {
+		case <-hung:
+		case <-r.Context().Done():
+		}
+	})
+	publish(t, server, "evt_1", `1`)
+	local.Event(t, "evt_1")
+	l.kill()
+	local.Answer(func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusNoContent) })
+	e2e.Until(t, "the lost attempt", func() bool {
+		return len(server.Pages("/v0/api_webhooks/"+l.ID+"/logs?event_id=evt_1&error_code=relay_lost", 10)) == 1
+	})
+	listen(t, server.URL, server.Key, local.URL, "--webhook", l.ID)
+	local.Wait(t, func(got e2e.Received) bool {
+		return got.Header.Get("X-Clubmed-Delivery") == "evt_1" && got.Header.Get("X-Clubmed-Attempt") == "2"
+	})
+	wantLogged(t, server, l.ID, map[string]string{"evt_1": ""})
+}
+
 func TestListen_EveryDeveloperGetsEveryDelivery(t *testing.T) {
 	server := e2e.Start(t, t.TempDir(), relayFlags...)
 	one, two, third := e2e.Listen(t), e2e.Listen(t), e2e.Listen(t)
