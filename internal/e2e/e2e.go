@@ -23,12 +23,14 @@ import (
 
 var binary struct {
 	once sync.Once
+	file *os.File
 	path string
 	err  error
 }
 
 // Binary builds the program, once for each run of a test binary, and returns
-// its path.
+// its path, which is good as long as this process lives. The file has no name
+// any more by then, so that nothing of it stays behind however the tests end.
 func Binary(t testing.TB) string {
 	t.Helper()
 	binary.once.Do(func() {
@@ -37,11 +39,16 @@ func Binary(t testing.TB) string {
 			binary.err = err
 			return
 		}
-		binary.path = filepath.Join(dir, "postrider")
-		build := exec.CommandContext(t.Context(), "go", "build", "-o", binary.path, "postrider/cmd/postrider") //nolint:gosec // our own program
+		defer os.RemoveAll(dir) //nolint:errcheck // it is a temporary one
+		name := filepath.Join(dir, "postrider")
+		build := exec.CommandContext(t.Context(), "go", "build", "-o", name, "postrider/cmd/postrider") //nolint:gosec // our own program
 		build.Env = append(os.Environ(), "CGO_ENABLED=0")
 		if out, err := build.CombinedOutput(); err != nil {
 			binary.err = fmt.Errorf("build the program: %w\n%s", err, out)
+			return
+		}
+		if binary.file, binary.err = os.Open(name); binary.err == nil {
+			binary.path = fmt.Sprintf("/proc/%d/fd/%d", os.Getpid(), binary.file.Fd())
 		}
 	})
 	if binary.err != nil {
