@@ -160,12 +160,12 @@ func build(ctx context.Context, c config.Serve, version string, stderr io.Writer
 	})
 	a.registry, err = registry.New(ctx, registry.Options{
 		Store: a.store, Shared: a.registryShared(), Logger: a.logger, AdminKey: string(c.AdminKey), CheckURL: a.client.CheckURL, StrictCatalogue: c.StrictCatalogue,
-		WebhooksPerTenant: c.WebhooksPerTenant, Created: a.greet, Changed: func(id postrider.ID) { a.lanes.Wake(id) },
+		WebhooksPerTenant: c.WebhooksPerTenant, Created: a.greet, Changed: func(id postrider.ID) { a.lanes.Wake(id) }, //nolint:contextcheck // attempts outlive the start
 	})
 	if err != nil {
 		return nil, err
 	}
-	a.relay = a.newRelay()
+	a.relay = a.newRelay() //nolint:contextcheck // as above
 	a.lanes = dispatch.New(dispatch.Options{
 		Store: heard{a.store, a.tail}, Shared: a.lanesShared(), Webhooks: attended{a.registry, a.relay},
 		Sender: outlet{a.client, a.relay}, Logger: a.logger, Brand: c.Brand, Version: version,

@@ -30,30 +30,34 @@ func (d *Dispatcher) deliver(t task) {
 		}))
 		return
 	}
-	ctx := d.attempts
-	if out.webhook.Ordered && d.o.Shared != nil {
-		ctx = d.lease.context(t.term) // another node may send the next one then
-	}
 	attempt := postrider.Attempt{
 		Tenant: delivery.Tenant, WebhookID: delivery.WebhookID, EventID: delivery.EventID,
 		EventType: delivery.EventType, Number: delivery.Attempts + 1, Trigger: delivery.Trigger, At: time.Now(),
 		URL: out.webhook.URL,
 	}
-	attempt.Outcome = d.attempt(ctx, delivery, out, &attempt)
+	attempt.Outcome = d.attempt(&t, &attempt)
 	// Our stop, the end of the lease, and a listener that went away are no failure of the receiver's.
 	o := &attempt.Outcome
-	cut := o.Failure == postrider.FailRelayLost || o.StatusCode == 0 && !o.OK() && ctx.Err() != nil
+	cut := o.Failure == postrider.FailRelayLost || o.StatusCode == 0 && !o.OK() && d.lifetime(&t).Err() != nil
 	if !cut {
 		t.lane.outcome(out, o)
 	}
 	d.settler.add(t, d.judge(delivery, out.webhook, attempt, cut))
 }
 
+// lifetime is what an attempt must not outlive: with the lease, another node
+// may have the lane of an ordered webhook.
+func (d *Dispatcher) lifetime(t *task) context.Context {
+	if t.out.webhook.Ordered && d.o.Shared != nil {
+		return d.lease.context(t.term)
+	}
+	return d.attempts
+}
+
 // attempt builds, signs and sends. A delivery that makes our own code panic
 // fails like any other, so that its lane goes on.
-func (d *Dispatcher) attempt(
-	ctx context.Context, delivery *postrider.Delivery, out *outbound, a *postrider.Attempt,
-) (o postrider.Outcome) {
+func (d *Dispatcher) attempt(t *task, a *postrider.Attempt) (o postrider.Outcome) {
+	delivery, out := t.delivery, t.out
 	defer func() {
 		if problem := recover(); problem != nil {
 			d.o.Logger.Error("an attempt panicked", "webhook", a.WebhookID, "event", a.EventID,
@@ -67,7 +71,7 @@ func (d *Dispatcher) attempt(
 	body := out.webhook.ContentType.Wrap(delivery.Payload)
 	header := out.header(delivery.EventType, delivery.EventID, a.Number, a.At, body)
 	a.RequestHeader = out.masked(header)
-	return d.o.Sender.Send(ctx, &postrider.Request{
+	return d.o.Sender.Send(d.lifetime(t), &postrider.Request{
 		WebhookID: a.WebhookID, URL: a.URL, Header: header, Body: body, Timeout: out.timeout, InsecureSSL: out.webhook.InsecureSSL,
 	})
 }

@@ -342,7 +342,7 @@ func (d *Dispatcher) sweep(ctx context.Context, all bool) error {
 			case waiting.Due > 0 && found && w.DeletedAt.IsZero():
 				l.wakeAfter(waiting.Due)
 			case all || l.idle() || d.leftBehind(w, -waiting.Due):
-				d.Wake(after)
+				d.Wake(after) //nolint:contextcheck // attempts outlive a sweep
 			}
 		}
 		if len(page) < sweepPage {

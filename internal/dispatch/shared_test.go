@@ -36,7 +36,6 @@ type queue struct {
 	webhooks map[postrider.ID]*postrider.Webhook
 	done     map[postrider.DeliveryKey]int
 	busy     map[postrider.ID][]string // ordered webhooks' attempts under way
-	unknown  map[int]bool              // nodes whose registry lacks the webhooks until it is refreshed
 }
 
 type queued struct {
@@ -78,13 +77,13 @@ type station struct {
 	*dispatch.Dispatcher
 	*queue
 
-	mu       sync.Mutex
-	run      int
-	lease    time.Time
-	away     chan struct{} // while it is not closed, the queue does not answer
-	killed   bool
+	mu        sync.Mutex
+	run       int
+	lease     time.Time
+	away      chan struct{} // while it is not closed, the queue does not answer
+	killed    bool
 	refreshes int
-	known    bool
+	known     bool
 
 	orphaned chan struct{}
 	gone     chan error

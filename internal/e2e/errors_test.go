@@ -183,17 +183,27 @@ var strictRefusals = []refusal{
 
 // notProvoked are the codes without a row, and why.
 var notProvoked = map[string]string{
-	"body_incomplete":   "no HTTP client sends it: TestErrors_ABodyThatEndsEarly does by hand",
-	"body_timeout":      "it takes the server's 30 seconds; the tests of the api have a clock of their own",
-	"invalid_payload":   "the api's decoder finds every such payload first, and says malformed_json or invalid_utf8",
-	"internal":          "only a fault of the server's own brings it about",
-	"store_unavailable": "it takes a broken disk; the store's tests break one",
-	"storage_full":      "it takes a full disk; the store's tests fill one",
-	"too_many_requests": "the table's server has no such limit: TestErrors_OverTheLimitsOfATenant sets one",
-	"too_many_webhooks": "the table's server has room: TestErrors_OverTheLimitsOfATenant gives one little",
-	"too_many_streams":  "it takes hundreds of open connections: TestErrors_TooManyStreams opens them",
-	"unavailable":       "nobody is left to read it",
+	"body_incomplete":             "no HTTP client sends it: TestErrors_ABodyThatEndsEarly does by hand",
+	"body_timeout":                "it takes the server's 30 seconds; the tests of the api have a clock of their own",
+	"invalid_payload":             "the api's decoder finds every such payload first, and says malformed_json or invalid_utf8",
+	"internal":                    "only a fault of the server's own brings it about",
+	"store_unavailable":           "it takes a broken disk; the store's tests break one",
+	"storage_full":                "it takes a full disk; the store's tests fill one",
+	"too_many_requests":           "the table's server has no such limit: TestErrors_OverTheLimitsOfATenant sets one",
+	"too_many_webhooks":           "the table's server has room: TestErrors_OverTheLimitsOfATenant gives one little",
+	"too_many_streams":            "it takes hundreds of open connections: TestErrors_TooManyStreams opens them",
+	"unavailable":                 "nobody is left to read it",
+	"invalid_forward":             listeners,
+	"invalid_session":             listeners,
+	"invalid_target":              listeners,
+	"no_listener":                 listeners,
+	"not_temporary":               listeners,
+	"too_many_sessions":           listeners,
+	"too_many_temporary_webhooks": listeners,
+	"websocket_required":          listeners,
 }
+
+const listeners = "the table's server has no listener: the tests of the api and of the relay have"
 
 func headersOf(n int) string {
 	var list []string

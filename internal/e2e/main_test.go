@@ -12,7 +12,7 @@ import (
 // Every test here runs with the embedded store and with PostgreSQL.
 func TestMain(m *testing.M) {
 	flag.Parse()
-	code, err := e2e.OnBothEngines(m.Run)
+	code, err := e2e.OnBothEngines(m.Run, os.Stdout)
 	if err != nil {
 		fmt.Fprintln(os.Stderr, err)
 		code = 1

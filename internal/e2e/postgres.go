@@ -2,6 +2,7 @@ package e2e
 
 import (
 	"fmt"
+	"io"
 	"sync"
 	"testing"
 
@@ -61,15 +62,15 @@ func NewDatabase(t testing.TB, cluster *pgtest.Cluster) string {
 }
 
 // OnBothEngines runs the tests twice: with the embedded store, then with a
-// database for each data directory, and returns the exit code.
-func OnBothEngines(run func() int) (code int, err error) {
-	fmt.Println("# with SQLite")
+// database for each data directory, says which, and returns the exit code.
+func OnBothEngines(run func() int, say io.Writer) (code int, err error) {
+	fmt.Fprintln(say, "# with SQLite")
 	code = run()
 	if cluster, err = pgtest.Start(false); err != nil {
 		return 1, err
 	}
 	databases.names = map[string]string{}
-	fmt.Println("# with PostgreSQL")
+	fmt.Fprintln(say, "# with PostgreSQL")
 	code = max(code, run())
 	err = cluster.Stop()
 	cluster = nil

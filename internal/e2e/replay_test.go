@@ -17,7 +17,7 @@ func TestReplay_AfterAnOutageAndAKill(t *testing.T) {
 	// it would hold back what is to fail.
 	const failed, fine = 120, 40
 	dir, receiver := t.TempDir(), e2e.Listen(t)
-	operator := e2e.Start(t, dir)
+	operator := e2e.Start(t, dir, "--request-rate", "0") // it asks again and again
 	api := partner(operator)
 	var down atomic.Bool
 	receiver.Answer(func(w http.ResponseWriter, r *http.Request) {
@@ -71,7 +71,7 @@ func TestReplay_AfterAnOutageAndAKill(t *testing.T) {
 		return at.Text("state") == "running" && len(at.Text("queued")) >= 2
 	})
 	operator.Kill()
-	operator = e2e.Start(t, dir)
+	operator = e2e.Start(t, dir, "--request-rate", "0")
 	api = operator.As(api.Key)
 	if at := api.Call(http.MethodGet, run, nil).Must(http.StatusOK); at.Text("state") != "running" || at.Text("total") != fmt.Sprint(failed) {
 		t.Errorf("got %s after the kill, want the replay to go on", at.Body)

@@ -136,7 +136,7 @@ func (f *field) publish(ctx context.Context, publisher, event string, pause time
 	for n := 1; ctx.Err() == nil; n++ {
 		id := fmt.Sprintf("%s_%d", publisher, n)
 		body := fmt.Appendf(nil, `{"event": %q, "id": %q, "payload": {"n": %d}}`, event, id, n)
-		for !f.tryPublish(f.node((at+n)%nodes), id, body) {
+		for !f.tryPublish(context.WithoutCancel(ctx), f.node((at+n)%nodes), id, body) {
 			if ctx.Err() != nil {
 				return // it may have been accepted: then it is not counted, and may come
 			}
@@ -147,8 +147,8 @@ func (f *field) publish(ctx context.Context, publisher, event string, pause time
 	}
 }
 
-func (f *field) tryPublish(node *e2e.Server, id string, body []byte) bool {
-	request, err := http.NewRequestWithContext(context.Background(), http.MethodPost, node.URL+"/v0/events", bytes.NewReader(body))
+func (f *field) tryPublish(ctx context.Context, node *e2e.Server, id string, body []byte) bool {
+	request, err := http.NewRequestWithContext(ctx, http.MethodPost, node.URL+"/v0/events", bytes.NewReader(body))
 	if err != nil {
 		f.t.Error(err)
 		return true
@@ -160,7 +160,7 @@ func (f *field) tryPublish(node *e2e.Server, id string, body []byte) bool {
 		return false // killed, frozen or restarting
 	}
 	text, err := io.ReadAll(response.Body)
-	response.Body.Close() //nolint:errcheck // it was read
+	response.Body.Close()
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.statuses[response.StatusCode]++
