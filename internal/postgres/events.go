@@ -17,9 +17,9 @@ import (
 var (
 	insertEvents = prepared(`
 INSERT INTO events (tenant_id, id, day, type, occurred_at, created_at, deliveries, payload)
-SELECT * FROM unnest($1::text[], $2::text[], $3::date[], $4::text[], $5::timestamptz[], $6::timestamptz[], $7::int[], $8::bytea[])`)
+SELECT unnest($1::text[]), unnest($2::text[]), unnest($3::date[]), unnest($4::text[]), unnest($5::timestamptz[]), unnest($6::timestamptz[]), unnest($7::int[]), unnest($8::bytea[])`)
 	insertChosen = prepared(`
-INSERT INTO chosen_ids (tenant_id, event_id, day) SELECT * FROM unnest($1::text[], $2::text[], $3::date[])`)
+INSERT INTO chosen_ids (tenant_id, event_id, day) SELECT unnest($1::text[]), unnest($2::text[]), unnest($3::date[])`)
 	dropExpiredKeys = prepared(`
 DELETE FROM idempotency_keys i USING unnest($1::text[], $2::text[]) AS k (scope, key)
 WHERE i.scope = k.scope AND i.key = k.key AND i.expires_at <= now()`)

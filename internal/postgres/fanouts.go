@@ -12,7 +12,7 @@ import (
 )
 
 var insertFanouts = prepared(`
-INSERT INTO fanouts (tenant_id, event_id, after, day) SELECT * FROM unnest($1::text[], $2::text[], $3::uuid[], $4::date[])`)
+INSERT INTO fanouts (tenant_id, event_id, after, day) SELECT unnest($1::text[]), unnest($2::text[]), unnest($3::uuid[]), unnest($4::date[])`)
 
 const (
 	lockFanoutSQL    = `SELECT after, day FROM fanouts WHERE tenant_id = $1 AND event_id = $2 FOR UPDATE`

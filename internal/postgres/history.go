@@ -137,7 +137,7 @@ func makeDay(ctx context.Context, c beginner, table string, d day) error {
 				`CREATE TABLE ` + name + ` (LIKE ` + table + ` INCLUDING DEFAULTS INCLUDING CONSTRAINTS INCLUDING INDEXES)
     WITH (autovacuum_vacuum_scale_factor = 0.2, autovacuum_analyze_scale_factor = 0.2)`,
 				`WITH moved AS (DELETE FROM ` + table + `_rest WHERE ` + column + ` >= '` + from + `' AND ` + column + ` < '` + to + `' RETURNING *)
-INSERT INTO ` + name + ` SELECT * FROM moved`,
+INSERT INTO ` + name + ` TABLE moved`,
 				`ALTER TABLE ` + table + ` ATTACH PARTITION ` + name + ` FOR VALUES FROM ('` + from + `') TO ('` + to + `')`,
 			} {
 				if _, err := tx.Exec(ctx, sql); err != nil {

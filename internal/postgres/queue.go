@@ -81,7 +81,7 @@ WITH found AS MATERIALIZED (
         AND ` + condition + `
     ORDER BY q.due_at, q.place LIMIT $3::int FOR UPDATE OF q ` + locked + `
 ), fitting AS (
-    SELECT *, row_number() OVER w AS n, sum(size) OVER w AS bytes FROM found WINDOW w AS (ORDER BY due_at, place)
+    SELECT tenant_id, event_id, due_at, place, row_number() OVER w AS n, sum(size) OVER w AS bytes FROM found WINDOW w AS (ORDER BY due_at, place)
 ), taken AS (
     UPDATE queue q SET node = n.id FROM fitting f, nodes n
     WHERE q.tenant_id = f.tenant_id AND q.event_id = f.event_id AND q.webhook_id = $1::uuid AND (f.n = 1 OR f.bytes <= $4::bigint)

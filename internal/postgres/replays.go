@@ -62,7 +62,7 @@ WITH page AS (
 ), queued AS (
     INSERT INTO queue (tenant_id, event_id, webhook_id, trigger, attempts, accepted_at, due_at, day, size)
     SELECT e.tenant_id, e.id, $3, $5, p.attempts, now(), now(), e.day, octet_length(e.payload)
-    FROM (SELECT * FROM page ORDER BY accepted_at, event_id) p JOIN events e ON e.tenant_id = $1 AND e.id = p.event_id AND e.day = p.day
+    FROM (SELECT accepted_at, event_id, day, attempts FROM page ORDER BY accepted_at, event_id) p JOIN events e ON e.tenant_id = $1 AND e.id = p.event_id AND e.day = p.day
     ORDER BY p.accepted_at, p.event_id
     ON CONFLICT DO NOTHING RETURNING 1
 )

@@ -20,9 +20,7 @@ const latencyColumns = `to_5, to_10, to_25, to_50, to_100, to_250, to_500, to_10
 
 var addTallies = prepared(`
 INSERT INTO tallies AS t (tenant_id, webhook_id, minute, successes, failures, ` + latencyColumns + `)
-SELECT * FROM unnest($1::text[], $2::uuid[], $3::bigint[], $4::bigint[], $5::bigint[], $6::bigint[], $7::bigint[], $8::bigint[],
-    $9::bigint[], $10::bigint[], $11::bigint[], $12::bigint[], $13::bigint[], $14::bigint[], $15::bigint[], $16::bigint[],
-    $17::bigint[])
+SELECT unnest($1::text[]), unnest($2::uuid[]), unnest($3::bigint[]), unnest($4::bigint[]), unnest($5::bigint[]), unnest($6::bigint[]), unnest($7::bigint[]), unnest($8::bigint[]), unnest($9::bigint[]), unnest($10::bigint[]), unnest($11::bigint[]), unnest($12::bigint[]), unnest($13::bigint[]), unnest($14::bigint[]), unnest($15::bigint[]), unnest($16::bigint[]), unnest($17::bigint[])
 ON CONFLICT (tenant_id, webhook_id, minute) DO UPDATE SET successes = t.successes + excluded.successes,
     failures = t.failures + excluded.failures, to_5 = t.to_5 + excluded.to_5, to_10 = t.to_10 + excluded.to_10,
     to_25 = t.to_25 + excluded.to_25, to_50 = t.to_50 + excluded.to_50, to_100 = t.to_100 + excluded.to_100,
