@@ -36,6 +36,7 @@ var hints = map[string]string{
 	"unknown_tenant":         "postrider tenants list shows those that there are",
 	"unknown_event":          "postrider events list shows those that there are",
 	"webhook_inactive":       "postrider webhooks get shows why; postrider webhooks update ID --active switches it on",
+	"no_listener":            "postrider listen --forward URL, in another terminal",
 	"webhook_deleted":        "publish the event again: postrider events publish",
 	"conflicting_fields":     "give one of the two",
 	"event_id_taken":         "leave --id out, and one is made",
