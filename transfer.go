@@ -112,4 +112,6 @@ type ExportBatch struct {
 var (
 	ErrNotEmpty = errors.New("the target is not empty")
 	ErrInUse    = errors.New("a server is running on this database")
+	ErrOtherKey = errors.New("the secrets of the source are encrypted with another key than the target's")
+	ErrDamaged  = errors.New("the export is cut off or damaged")
 )

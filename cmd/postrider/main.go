@@ -35,9 +35,10 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 		RotateKey: app.RotateKey,
 		Migrate:   app.Migrate, MigrationStatus: app.MigrationStatus,
 		ExamineDatabase: app.ExamineDatabase,
-		Sink:            receive,
-		Bench:           measure,
-		Forwarder:       func(remote bool) cli.Forwarder { return app.Forwarder(remote) },
-		Scenarios:       bench.Scenarios(),
+		Export:          app.Export, Import: app.Import,
+		Sink:      receive,
+		Bench:     measure,
+		Forwarder: func(remote bool) cli.Forwarder { return app.Forwarder(remote) },
+		Scenarios: bench.Scenarios(),
 	})
 }

@@ -13,6 +13,7 @@ import (
 	"postrider/internal/registry"
 	"postrider/internal/sealing"
 	"postrider/internal/sqlite"
+	"postrider/internal/transfer"
 )
 
 // A store is all that the rooms ask of one. The app alone sees it whole.
@@ -27,6 +28,8 @@ type store interface {
 	portal.History
 	portal.Counters
 	portal.Sessions
+	transfer.Source
+	transfer.Target
 
 	// Ping reports whether the store can be read and accepts writes.
 	Ping(context.Context) error

@@ -43,6 +43,13 @@ type Commands struct {
 	MigrationStatus func(ctx context.Context, settings config.Serve, stdout io.Writer) error
 	Migrate         func(ctx context.Context, settings config.Serve, stdout io.Writer) error
 
+	// Export writes all that the store holds to the standard output, and Import
+	// fills an empty store: from another one, a directory or a URL, or without
+	// one from such an output. They return how many rows each of
+	// postrider.ExportTables has, and tell of their progress meanwhile.
+	Export func(ctx context.Context, settings config.Serve, stdout io.Writer, progress func(done, total int64)) ([]int64, error)
+	Import func(ctx context.Context, settings config.Serve, from postrider.Secret, stdin io.Reader, progress func(done, total int64)) ([]int64, error)
+
 	// ExamineDatabase tells note what it finds of a database.
 	ExamineDatabase func(ctx context.Context, url postrider.Secret, note func(check, status, detail, hint string))
 
@@ -77,6 +84,8 @@ type grammar struct {
 	Serve   serveCommand    `cmd:"" group:"The server:" help:"Run the server."`
 	Doctor  doctor          `cmd:"" group:"The server:" help:"Look for what is wrong with the server and the way to it, and say what to do."`
 	Migrate migrateCommands `cmd:"" group:"The server:" help:"Look at the schema of the store, or bring it up to date."`
+	Export  exportCommand   `cmd:"" group:"The server:" help:"Write all that the store holds to the standard output."`
+	Import  importCommand   `cmd:"" group:"The server:" help:"Fill an empty store from another one, or from an export."`
 	Secrets secretsCommands `cmd:"" group:"The server:" help:"Work with what the server keeps encrypted."`
 	Bench   benchCommand    `cmd:"" group:"The server:" help:"Measure a server: rates, latencies, processor time and memory."`
 	Config  struct {

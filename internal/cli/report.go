@@ -98,6 +98,14 @@ func hintFor(err error) string {
 		return listenHint(socket)
 	}
 	switch {
+	case errors.Is(err, postrider.ErrNotEmpty):
+		return "import into a new directory or database; what is in this one was not touched"
+	case errors.Is(err, postrider.ErrInUse):
+		return "stop every server on it first; one that was killed counts as running for 10 s more"
+	case errors.Is(err, postrider.ErrOtherKey):
+		return "give the source's key: --encryption-key, or POSTRIDER_ENCRYPTION_KEY; without either it is in the source's directory, in encryption.key"
+	case errors.Is(err, postrider.ErrDamaged):
+		return "export again, and see that the export ends without an error; nothing was imported"
 	case errors.Is(err, syscall.EWOULDBLOCK): // the lock of the data directory
 		return "stop that process, or give this one a directory of its own with --data-dir"
 	case errors.Is(err, syscall.ENOSPC):

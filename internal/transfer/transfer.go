@@ -58,12 +58,8 @@ type Sealer interface {
 // key is known to be the source's.
 var sealedCheck = []byte("postrider export")
 
-// Errors of Read that whoever calls it can mend.
-var (
-	ErrOtherKey = errors.New("the secrets of the source are encrypted with another key than the target's")
-	ErrDamaged  = errors.New("the export is cut off or damaged")
-	ErrFormat   = errors.New("this is no export that this version of postrider can read")
-)
+// ErrFormat is the error of what is no export, or one of another version.
+var ErrFormat = errors.New("this is no export that this version of postrider can read")
 
 // Progress is told how many rows have moved, of about how many.
 type Progress func(done, total int64)
@@ -208,7 +204,7 @@ func Read(ctx context.Context, r io.Reader, to Target, key Sealer, progress Prog
 	return d.rows, err
 }
 
-// A decoder reads records. What it returns in errors wraps ErrDamaged where
+// A decoder reads records. What it returns in errors wraps postrider.ErrDamaged where
 // the stream is at fault.
 type decoder struct {
 	r       *bufio.Reader
@@ -216,13 +212,14 @@ type decoder struct {
 	current *postrider.ExportTable
 	rows    []int64
 	kind    byte // of the next record; 0: not read yet
+	one     [1]byte
 }
 
 // header reads up to the first table, and returns about how many rows there
 // are.
 func (d *decoder) header(key Sealer) (total int64, err error) {
 	if begin, err := d.take(len(magic)); err != nil || string(begin) != magic {
-		if err != nil && !errors.Is(err, ErrDamaged) {
+		if err != nil && !errors.Is(err, postrider.ErrDamaged) {
 			return 0, err
 		}
 		return 0, ErrFormat
@@ -239,7 +236,7 @@ func (d *decoder) header(key Sealer) (total int64, err error) {
 		return 0, err
 	}
 	if _, err := key.Open(sealed, sealedCheck); err != nil {
-		return 0, ErrOtherKey
+		return 0, postrider.ErrOtherKey
 	}
 	for range postrider.ExportTables {
 		n, err := d.number()
@@ -279,7 +276,7 @@ func (d *decoder) batch() (batch postrider.ExportBatch, err error) {
 				return batch, err
 			}
 		default:
-			return batch, ErrDamaged
+			return batch, postrider.ErrDamaged
 		}
 		d.kind = 0
 	}
@@ -318,7 +315,7 @@ func (d *decoder) table() error {
 // row reads a row, and returns about how much memory it takes.
 func (d *decoder) row() (values []any, size int, err error) {
 	if d.current == nil {
-		return nil, 0, ErrDamaged
+		return nil, 0, postrider.ErrDamaged
 	}
 	d.rows[place(d.current)]++
 	values = make([]any, len(d.current.Columns))
@@ -354,7 +351,7 @@ func (d *decoder) row() (values []any, size int, err error) {
 			}
 			values[i] = math.Float64frombits(binary.BigEndian.Uint64(b))
 		default:
-			return nil, 0, ErrDamaged
+			return nil, 0, postrider.ErrDamaged
 		}
 	}
 	return values, size, nil
@@ -368,7 +365,7 @@ func (d *decoder) end() error {
 			return err
 		}
 		if n != had {
-			return ErrDamaged
+			return postrider.ErrDamaged
 		}
 	}
 	want := d.sum.Sum(nil)
@@ -377,23 +374,25 @@ func (d *decoder) end() error {
 		return err
 	}
 	if string(got) != string(want) {
-		return ErrDamaged
+		return postrider.ErrDamaged
 	}
 	return io.EOF
 }
 
 func (d *decoder) byte() (byte, error) {
-	b, err := d.take(1)
+	b, err := d.r.ReadByte()
 	if err != nil {
-		return 0, err
+		return 0, readError(err)
 	}
-	return b[0], nil
+	d.one[0] = b
+	d.sum.Write(d.one[:])
+	return b, nil
 }
 
 func (d *decoder) number() (int64, error) {
 	n, err := binary.ReadVarint(byteReader{d})
-	if err != nil && !errors.Is(err, ErrDamaged) && !errors.Is(err, errRead) {
-		return 0, ErrDamaged // it overflows
+	if err != nil && !errors.Is(err, postrider.ErrDamaged) && !errors.Is(err, errRead) {
+		return 0, postrider.ErrDamaged // it overflows
 	}
 	return n, err
 }
@@ -408,7 +407,7 @@ func (d *decoder) bytes() ([]byte, error) {
 		return nil, err
 	}
 	if n < 0 || n > maxValue {
-		return nil, ErrDamaged
+		return nil, postrider.ErrDamaged
 	}
 	return d.take(int(n))
 }
@@ -416,6 +415,13 @@ func (d *decoder) bytes() ([]byte, error) {
 // errRead is the error of a stream that could not be read, for a reason of its
 // own.
 var errRead = errors.New("read the export")
+
+func readError(err error) error {
+	if errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) {
+		return postrider.ErrDamaged
+	}
+	return fmt.Errorf("%w: %w", errRead, err)
+}
 
 // chunk is how much memory is taken at once: a length that is damage costs no
 // more than what has come.
@@ -428,10 +434,7 @@ func (d *decoder) take(n int) ([]byte, error) {
 		more := min(n-len(b), chunk)
 		b = slices.Grow(b, more)[:len(b)+more]
 		if _, err := io.ReadFull(d.r, b[len(b)-more:]); err != nil {
-			if errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) {
-				return nil, ErrDamaged
-			}
-			return nil, fmt.Errorf("%w: %w", errRead, err)
+			return nil, readError(err)
 		}
 	}
 	d.sum.Write(b)
