@@ -159,8 +159,9 @@ func build(ctx context.Context, c config.Serve, version string, stderr io.Writer
 		OwnListeners: a.ownAddresses(),
 	})
 	a.registry, err = registry.New(ctx, registry.Options{
-		Store: a.store, Shared: a.registryShared(), Logger: a.logger, AdminKey: string(c.AdminKey), CheckURL: a.client.CheckURL, StrictCatalogue: c.StrictCatalogue,
-		WebhooksPerTenant: c.WebhooksPerTenant, Created: a.greet, Changed: func(id postrider.ID) { a.lanes.Wake(id) }, //nolint:contextcheck // attempts outlive the start
+		Store: a.store, Shared: a.registryShared(), Logger: a.logger, AdminKey: string(c.AdminKey), CheckURL: a.client.CheckURL,
+		StrictCatalogue: c.StrictCatalogue, WebhooksPerTenant: c.WebhooksPerTenant, Created: a.greet,
+		Changed: func(id postrider.ID) { a.lanes.Wake(id) }, //nolint:contextcheck // attempts outlive the start
 	})
 	if err != nil {
 		return nil, err
