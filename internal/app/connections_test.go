@@ -73,7 +73,7 @@ func TestConnections_AClientWithManyLeavesRoomForOthers(t *testing.T) {
 	other.Close()
 
 	first.Close()
-	first.Close() //nolint:errcheck // a place is given back once, however often it is closed
+	first.Close() // a place is given back once, however often it is closed
 	from(t, "127.0.0.1", address)
 	(<-accepted).Close()
 }
