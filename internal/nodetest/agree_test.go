@@ -66,7 +66,7 @@ func follow(t *testing.T, node *e2e.Server) <-chan string {
 		t.Fatal(err)
 	}
 	request.Header.Set("x-api-key", node.Key)
-	response, err := http.DefaultTransport.RoundTrip(request)
+	response, err := new(http.Transport).RoundTrip(request)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -109,7 +109,7 @@ func TestNodes_StartOnceWithOneKey(t *testing.T) {
 	if told != 1 {
 		t.Errorf("got %d keys told, want one over all nodes", told)
 	}
-	other := exec.CommandContext(t.Context(), e2e.Binary(t), "serve", "--listen", "127.0.0.1:0", "--data-dir", t.TempDir(), //nolint:gosec // our own program
+	other := exec.CommandContext(t.Context(), e2e.Binary(t), "serve", "--listen", "127.0.0.1:0", "--data-dir", t.TempDir(),
 		"--database-url", url, "--encryption-key", "AQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQE=")
 	if out, err := other.CombinedOutput(); err == nil || !strings.Contains(string(out), "give this node the same encryption_key as the others") {
 		t.Errorf("got %v, %s, want it to be refused with the next step", err, out)
