@@ -28,6 +28,10 @@ FROM fanouts f CROSS JOIN events e ON e.tenant_id = f.tenant_id AND e.id = f.eve
 	"replay_deliveries": `
 SELECT r.tenant_id, d.replay_id, d.accepted_at, d.event_id, d.attempts
 FROM replays r CROSS JOIN replay_deliveries d ON d.replay_id = r.id`,
+	"replays": `
+SELECT tenant_id, id, webhook_id, from_at, to_at, status, CASE events WHEN 'null' THEN '[]' ELSE events END, dry_run, rate, state,
+    after, total, queued, skipped, open, created_at, ended_at
+FROM replays`,
 	"tallies": `
 SELECT tenant_id, CASE webhook_id WHEN x'' THEN zeroblob(16) ELSE webhook_id END, minute, successes, failures, ` + latencyColumns + `
 FROM tallies`,
