@@ -213,7 +213,7 @@ func imported(kind postrider.ExportKind, value any) (any, error) {
 	}
 	switch v := value.(type) {
 	case string:
-		switch kind {
+		switch kind { //nolint:exhaustive // the others are of other types
 		case postrider.ExportText:
 			return validText(v), nil
 		case postrider.ExportJSON:
@@ -237,7 +237,7 @@ func imported(kind postrider.ExportKind, value any) (any, error) {
 			return [16]byte(v), nil
 		}
 	case int64:
-		switch kind {
+		switch kind { //nolint:exhaustive // the others are of other types
 		case postrider.ExportInt:
 			return v, nil
 		case postrider.ExportBool:

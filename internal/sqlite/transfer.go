@@ -112,7 +112,7 @@ func (s *Store) Import(
 	if err != nil {
 		return fmt.Errorf("begin the import: %w", err)
 	}
-	defer tx.Rollback() //nolint:errcheck // after the commit it does nothing
+	defer tx.Rollback() // after the commit it does nothing
 	for i := range postrider.ExportTables {
 		name := postrider.ExportTables[i].Name
 		var filled bool
@@ -207,7 +207,7 @@ func newTableWriter(ctx context.Context, tx *sql.Tx, table *postrider.ExportTabl
 	}
 	var err error
 	w.insert, err = tx.PrepareContext(ctx,
-		`INSERT INTO `+table.Name+` (`+strings.Join(names, ", ")+`) VALUES (`+strings.Join(marks, ", ")+`)`)
+		`INSERT INTO `+table.Name+` (`+strings.Join(names, ", ")+`) VALUES (`+strings.Join(marks, ", ")+`)`) //nolint:gosec // names of our own
 	return w, err
 }
 

@@ -62,7 +62,7 @@ func openSQLite(t *testing.T) *sqlite.Store {
 	t.Helper()
 	s, err := sqlite.Open(t.Context(), t.TempDir(), sealer(t, 0))
 	must(t, err)
-	t.Cleanup(func() { s.Close() })
+	t.Cleanup(func() { s.Close() }) //nolint:errcheck // the test is over
 	return s
 }
 
@@ -72,7 +72,7 @@ func openPostgres(t *testing.T) *postgres.Store {
 	must(t, cluster.Do(t.Context(), "postgres", `CREATE DATABASE `+name))
 	s, err := postgres.Open(t.Context(), postgres.Options{URL: cluster.URL(name), Sealer: sealer(t, 0)})
 	must(t, err)
-	t.Cleanup(func() { s.Close() })
+	t.Cleanup(func() { s.Close() }) //nolint:errcheck // the test is over
 	return s
 }
 
