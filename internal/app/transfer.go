@@ -67,7 +67,7 @@ func Import(ctx context.Context, c config.Serve, from postrider.Secret, r io.Rea
 	go func() {
 		defer close(written)
 		_, err := Export(ctx, sourceOf(c, from), writing, func(int64, int64) {})
-		writing.CloseWithError(err) //nolint:errcheck // it never fails; the reader gets the error
+		writing.CloseWithError(err) // the reader gets the error
 	}()
 	defer func() {
 		reading.Close() //nolint:errcheck // it never fails; the writer ends
