@@ -6,13 +6,11 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
-	"os"
 	"path/filepath"
 
 	"postrider"
 	"postrider/internal/config"
 	"postrider/internal/sealing"
-	"postrider/internal/sqlite"
 )
 
 // unlock opens the store with its encryption key, and returns the key.
@@ -70,21 +68,14 @@ func (a *app) openWith(ctx context.Context, key []byte) error {
 // that it may change over to is on disk before, and takes the place of the old
 // one after.
 func RotateKey(ctx context.Context, c config.Serve, next postrider.Secret, stdout io.Writer) (err error) {
-	if c.DatabaseURL != "" {
-		return errors.New("only the key of the embedded store can be rotated, not that of a database")
-	}
-	if _, err := os.Stat(filepath.Join(c.DataDir, sqlite.FileName)); err != nil {
-		return fmt.Errorf("look for the store: %w", err)
+	if err := storeIn(c); err != nil {
+		return err
 	}
 	a := &app{config: c, logger: slog.New(slog.DiscardHandler)}
 	defer func() { err = errors.Join(err, a.close()) }()
 	before, err := a.unlock(ctx)
 	if err != nil {
 		return err
-	}
-	store, ok := a.store.(*sqlite.Store)
-	if !ok {
-		return errors.New("only the key of the embedded store can be rotated")
 	}
 	key, err := nextKey(c, next)
 	if err != nil {
@@ -97,7 +88,7 @@ func RotateKey(ctx context.Context, c config.Serve, next postrider.Secret, stdou
 	if err != nil {
 		return err
 	}
-	webhooks, err := store.Reseal(ctx, sealer)
+	webhooks, err := a.store.Reseal(ctx, sealer)
 	if err != nil {
 		return fmt.Errorf("encrypt the secrets anew: %w", err)
 	}

@@ -31,6 +31,8 @@ type store interface {
 	transfer.Source
 	transfer.Target
 
+	// Reseal encrypts all that is encrypted with another key.
+	Reseal(ctx context.Context, next postgres.Sealer) (webhooks int, err error)
 	// Ping reports whether the store can be read and accepts writes.
 	Ping(context.Context) error
 	// Failed is closed when the store can no longer be trusted.

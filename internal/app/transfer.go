@@ -110,7 +110,7 @@ func storeIn(c config.Serve) error {
 		return nil
 	}
 	if _, err := os.Stat(filepath.Join(c.DataDir, sqlite.FileName)); err != nil {
-		return fmt.Errorf("look for the store to move from: %w", err)
+		return fmt.Errorf("look for the store: %w", err)
 	}
 	return nil
 }

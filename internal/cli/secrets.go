@@ -23,7 +23,7 @@ type rotateKey struct {
 
 // Help are the examples of secrets rotate --help.
 func (c *rotateKey) Help() string {
-	return `It takes the flags of serve, reads the same variables and the same file, and needs the server stopped.
+	return `It takes the flags of serve, reads the same variables and the same file, and needs the server stopped, or every node of a database.
 
 Examples:
 
@@ -32,6 +32,9 @@ Examples:
 
     # the key is a setting: give both, then set encryption_key to the new one
     POSTRIDER_ENCRYPTION_KEY=... POSTRIDER_NEW_ENCRYPTION_KEY=... postrider secrets rotate --data-dir /srv/postrider
+
+    # the store is a database
+    POSTRIDER_ENCRYPTION_KEY=... POSTRIDER_NEW_ENCRYPTION_KEY=... postrider secrets rotate --database-url postgres://...
 
 It can be broken off at any moment: all secrets have the old key then, or all have the new one.`
 }

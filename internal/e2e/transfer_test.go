@@ -27,7 +27,7 @@ func TestImport_UnsettledDeliveriesGoOnInTheTarget(t *testing.T) {
 	receiver.Answer(func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusInternalServerError) })
 
 	run := func(args ...string) *exec.Cmd {
-		command := exec.CommandContext(t.Context(), e2e.Binary(t), args...) //nolint:gosec // our own program
+		command := exec.CommandContext(t.Context(), e2e.Binary(t), args...)
 		command.Env = append(os.Environ(), "POSTRIDER_ENCRYPTION_KEY="+e2e.EncryptionKey)
 		return command
 	}

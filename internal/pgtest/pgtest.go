@@ -134,9 +134,6 @@ func (c *Cluster) data() string { return filepath.Join(c.dir, "data") }
 // Dir is where the cluster keeps its data.
 func (c *Cluster) Dir() string { return c.data() }
 
-// PID is the server's process id.
-func (c *Cluster) PID() int { return c.process.Pid }
-
 func (c *Cluster) command(name string, args ...string) *exec.Cmd {
 	command := exec.Command(filepath.Join(c.bin, name), args...) //nolint:gosec,noctx // it is stopped by Stop
 	command.Dir = c.dir

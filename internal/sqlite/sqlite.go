@@ -37,7 +37,7 @@ var migrations embed.FS
 
 // A Sealer encrypts what must not be readable on disk. The context binds a
 // sealed value to the row it belongs to.
-type Sealer interface {
+type Sealer = interface {
 	Seal(plain, context []byte) []byte
 	Open(sealed, context []byte) ([]byte, error)
 }
