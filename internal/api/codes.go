@@ -100,7 +100,7 @@ func Codes() []Code {
 		{"too_many_streams", 429, "Too many streams of attempts are open at once."},
 		{"too_many_temporary_webhooks", 429, "A tenant has 50 temporary webhooks at most."},
 		{"internal", 500, "Something broke on the server's side. It is logged there."},
-		{"store_unavailable", 503, "The server's store is not available; nothing was stored. Retry-After says when to try again."},
+		{"store_unavailable", 503, "The server's store is not available. Retry-After says when to try again; an event's id or an Idempotency-Key makes that safe."},
 		{"unavailable", 503, "The request was interrupted. Send it again."},
 		{"storage_full", 507, "The server's disk is full; nothing was stored."},
 	}
