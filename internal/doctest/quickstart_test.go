@@ -79,6 +79,7 @@ func (r *reader) start(line string, shown block) {
 	case "serve":
 		server := e2e.StartGuarded(r.t, r.t.TempDir(), words[1:]...)
 		r.ports = append(r.ports, "127.0.0.1:8080", strings.TrimPrefix(server.URL, "http://"))
+		e2e.Until(r.t, "the server's first line", func() bool { return strings.Contains(server.Log(), "\n") })
 		r.wantLine(shown, server.Log())
 	case "sink":
 		r.sink = newScreen()
