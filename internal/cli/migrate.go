@@ -28,7 +28,7 @@ Examples:
 
 // Run prints.
 func (c *migrateStatus) Run(ctx context.Context, parsed *kong.Context, p *process) error {
-	settings, err := c.Load(parsed)
+	settings, err := c.LoadWithoutKey(parsed)
 	if err != nil {
 		return err
 	}
@@ -50,7 +50,7 @@ Examples:
 
 // Run migrates.
 func (c *migrateUp) Run(ctx context.Context, parsed *kong.Context, p *process) error {
-	settings, err := c.Load(parsed)
+	settings, err := c.LoadWithoutKey(parsed)
 	if err != nil {
 		return err
 	}

@@ -2,12 +2,10 @@ package cli
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"io"
 	"os"
 	"path/filepath"
-	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -83,14 +81,11 @@ The encryption key is the source's; with --from a directory, the one that is kep
 // Run imports.
 func (c *importCommand) Run(ctx context.Context, parsed *kong.Context, p *process) error {
 	fromDirectory := c.From != "" && !strings.Contains(string(c.From), "://")
-	settings, err := c.Load(parsed)
-	if faults, ok := errors.AsType[config.Faults](err); ok && fromDirectory && settings.EncryptionKey == "" {
-		// The directory has one.
-		faults = slices.DeleteFunc(faults, func(f config.Fault) bool { return f.Key == "encryption_key" })
-		if err = faults; len(faults) == 0 {
-			err = nil
-		}
+	load := c.Load
+	if fromDirectory { // which has the key
+		load = c.LoadWithoutKey
 	}
+	settings, err := load(parsed)
 	if err != nil {
 		return err
 	}

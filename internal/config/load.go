@@ -2,8 +2,10 @@ package config
 
 import (
 	"cmp"
+	"errors"
 	"os"
 	"reflect"
+	"slices"
 
 	"github.com/alecthomas/kong"
 )
@@ -57,6 +59,15 @@ func (f *Flags) Load(parsed *kong.Context) (Serve, error) {
 		}
 	}
 	return f.Serve, faults.err()
+}
+
+// LoadWithoutKey is Load for who needs no encryption key of a database.
+func (f *Flags) LoadWithoutKey(parsed *kong.Context) (Serve, error) {
+	settings, err := f.Load(parsed)
+	if faults, ok := errors.AsType[Faults](err); ok && settings.EncryptionKey == "" {
+		err = slices.DeleteFunc(faults, func(fault Fault) bool { return fault.Key == "encryption_key" }).err()
+	}
+	return settings, err
 }
 
 // An entry is the text that a setting was given somewhere.
