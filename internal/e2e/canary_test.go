@@ -3,8 +3,8 @@ package e2e_test
 import (
 	"bytes"
 	"encoding/base64"
-	"errors"
 	"encoding/hex"
+	"errors"
 	"io/fs"
 	"net/http"
 	"os"
