@@ -59,7 +59,7 @@ const (
 	maxPending = 8192
 	// gatherFor is how long a transaction waits for more when the last one had
 	// from company up to crowd operations.
-	gatherFor = 2 * time.Millisecond
+	gatherFor = 500 * time.Microsecond
 	company   = 4
 	crowd     = 96
 	// redialAfter is how long nothing is tried after a connection was refused.
