@@ -35,6 +35,41 @@ type DeliveryStatus struct {
 	Last          *Attempt  // nil before the first attempt
 }
 
+// WithAttempts completes the deliveries of an event that are still queued with
+// its attempts, newest first: what is not queued any more has ended, and how is
+// told by its last attempt.
+func WithAttempts(queued []DeliveryStatus, attempts []Attempt) []DeliveryStatus {
+	list, at := queued, make(map[ID]int, len(queued))
+	for i := range list {
+		at[list[i].WebhookID] = i
+	}
+	for i := range attempts {
+		a := &attempts[i]
+		n, found := at[a.WebhookID]
+		if !found {
+			n = len(list)
+			at[a.WebhookID] = n
+			list = append(list, DeliveryStatus{WebhookID: a.WebhookID, State: stateAfter(a), Attempts: a.Number})
+		}
+		if list[n].Last == nil {
+			list[n].Last = a
+		}
+	}
+	return list
+}
+
+// stateAfter is a settled delivery's state, told from its last attempt.
+func stateAfter(last *Attempt) DeliveryState {
+	switch last.Status {
+	case AttemptSuccess:
+		return DeliverySucceeded
+	case AttemptCancelled:
+		return DeliveryCancelled
+	case AttemptFailure:
+	}
+	return DeliveryFailed
+}
+
 // An IdempotencyKey makes a publish that is sent twice count once: the same
 // key with the same body gives the first answer again.
 type IdempotencyKey struct {

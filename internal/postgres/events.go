@@ -277,41 +277,11 @@ func eventDeliveries(ctx context.Context, c *pgx.Conn, tenant, id string) ([]pos
 	if err != nil {
 		return nil, fmt.Errorf("read an event's queued deliveries: %w", err)
 	}
-	at := make(map[postrider.ID]int, len(list))
-	for i := range list {
-		at[list[i].WebhookID] = i
-	}
 	page, err := attemptsPage(ctx, c, postrider.AttemptFilter{Tenant: tenant, EventID: id, Limit: maxEventAttempts})
 	if err != nil {
 		return nil, err
 	}
-	for i := range page.Attempts { // newest first: the first of a webhook is its last attempt
-		a := &page.Attempts[i]
-		n, queued := at[a.WebhookID]
-		if !queued {
-			n = len(list)
-			at[a.WebhookID] = n
-			list = append(list, postrider.DeliveryStatus{
-				WebhookID: a.WebhookID, State: stateAfter(a), Attempts: a.Number, Last: a,
-			})
-		}
-		if list[n].Last == nil {
-			list[n].Last = a
-		}
-	}
-	return list, nil
-}
-
-// stateAfter is a settled delivery's state, told from its last attempt.
-func stateAfter(last *postrider.Attempt) postrider.DeliveryState {
-	switch last.Status {
-	case postrider.AttemptSuccess:
-		return postrider.DeliverySucceeded
-	case postrider.AttemptCancelled:
-		return postrider.DeliveryCancelled
-	case postrider.AttemptFailure:
-	}
-	return postrider.DeliveryFailed
+	return postrider.WithAttempts(list, page.Attempts), nil
 }
 
 // optional is NULL for the zero time.

@@ -218,7 +218,6 @@ func (s *Store) Event(ctx context.Context, tenant, id string) (postrider.Event, 
 // settled is in the queue, and what became of the rest is its last attempt.
 func (s *Store) eventDeliveries(ctx context.Context, tenant, id string) ([]postrider.DeliveryStatus, error) {
 	var list []postrider.DeliveryStatus
-	at := map[postrider.ID]int{}
 	rows, err := s.read.QueryContext(ctx, eventQueueSQL, tenant, id, maxEventAttempts)
 	if err != nil {
 		return nil, fmt.Errorf("read an event's queued deliveries: %w", err)
@@ -231,7 +230,6 @@ func (s *Store) eventDeliveries(ctx context.Context, tenant, id string) ([]postr
 			return nil, fmt.Errorf("read a queued delivery: %w", err)
 		}
 		d.NextAttemptAt = fromMicros(due)
-		at[d.WebhookID] = len(list)
 		list = append(list, d)
 	}
 	if err := rows.Err(); err != nil {
@@ -241,31 +239,5 @@ func (s *Store) eventDeliveries(ctx context.Context, tenant, id string) ([]postr
 	if err != nil {
 		return nil, err
 	}
-	for i := range page.Attempts { // newest first: the first of a webhook is its last attempt
-		a := &page.Attempts[i]
-		n, queued := at[a.WebhookID]
-		if !queued {
-			n = len(list)
-			at[a.WebhookID] = n
-			list = append(list, postrider.DeliveryStatus{
-				WebhookID: a.WebhookID, State: stateAfter(a), Attempts: a.Number, Last: a,
-			})
-		}
-		if list[n].Last == nil {
-			list[n].Last = a
-		}
-	}
-	return list, nil
-}
-
-// stateAfter is a settled delivery's state, told from its last attempt.
-func stateAfter(last *postrider.Attempt) postrider.DeliveryState {
-	switch last.Status {
-	case postrider.AttemptSuccess:
-		return postrider.DeliverySucceeded
-	case postrider.AttemptCancelled:
-		return postrider.DeliveryCancelled
-	case postrider.AttemptFailure:
-	}
-	return postrider.DeliveryFailed
+	return postrider.WithAttempts(list, page.Attempts), nil
 }
