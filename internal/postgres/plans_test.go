@@ -171,6 +171,9 @@ func fillTables(t *testing.T, database string) {
 	t.Helper()
 	// Item i of n: a time in the days ahead, and an id of that time.
 	const at = `(date_trunc('day', now()) + i * interval '7 days' / $n)`
+	// The same number of days from yesterday on, whatever the hour: the plans of
+	// what expires must not depend on how much of the day is over.
+	const expiry = `(now() - interval '1 day' + i * interval '7 days' / $n)`
 	const id = `(lpad(to_hex((extract(epoch FROM ` + at + `) * 1000)::bigint), 12, '0') || '7000' || lpad(to_hex(i), 16, '8'))::uuid`
 	const webhook = `lpad(to_hex(i % 200), 32, '0')::uuid`
 	fills := []struct {
@@ -188,12 +191,12 @@ func fillTables(t *testing.T, database string) {
     SELECT 't' || i % 7, ` + id + `::text, ` + webhook + `, now(), now() + i * interval '1 second',
         CASE WHEN i % 20 = 0 THEN (SELECT min(id) FROM nodes) END, ` + at + `::date, 2, 'event' FROM generate_series(1, $n) i`},
 		{20_000, `INSERT INTO chosen_ids SELECT 't', i::text, ` + at + `::date FROM generate_series(1, $n) i`},
-		{20_000, `INSERT INTO idempotency_keys SELECT 's', i::text, '', '[]', ` + at + ` FROM generate_series(1, $n) i`},
-		{20_000, `INSERT INTO sessions SELECT decode(lpad(to_hex(i), 64, '0'), 'hex'), i % 2 = 0, 't', '', ` + at + ` FROM generate_series(1, $n) i`},
-		{20_000, `INSERT INTO changes SELECT i, 'webhook', 't', 'k', ` + at + ` FROM generate_series(1, $n) i`},
+		{20_000, `INSERT INTO idempotency_keys SELECT 's', i::text, '', '[]', ` + expiry + ` FROM generate_series(1, $n) i`},
+		{20_000, `INSERT INTO sessions SELECT decode(lpad(to_hex(i), 64, '0'), 'hex'), i % 2 = 0, 't', '', ` + expiry + ` FROM generate_series(1, $n) i`},
+		{20_000, `INSERT INTO changes SELECT i, 'webhook', 't', 'k', ` + expiry + ` FROM generate_series(1, $n) i`},
 		{20_000, `INSERT INTO tallies SELECT 't' || i % 7, ` + webhook + `, i, 1, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0 FROM generate_series(1, $n) i`},
 		{20_000, `INSERT INTO replays SELECT 't' || i % 7, ` + id + `, ` + webhook + `, NULL, now(), 'failed', '{}', false, 1, 'done', ` + id + `, 0, 0, 0,
-    i % 1000 = 0, now(), ` + at + ` FROM generate_series(1, $n) i`},
+    i % 1000 = 0, now(), ` + expiry + ` FROM generate_series(1, $n) i`},
 		{20_000, `INSERT INTO replay_deliveries SELECT 't' || i % 7, lpad(to_hex(i % 3), 32, '0')::uuid, ` + at + `, i::text, now()::date, 1
     FROM generate_series(1, $n) i`},
 	}
