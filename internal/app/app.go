@@ -35,6 +35,7 @@ type app struct {
 	config config.Serve
 	logger *slog.Logger
 
+	self      postrider.Node // this process
 	listener  net.Listener
 	database  netip.AddrPort // where the shared store was reached; not valid without one
 	store     store
@@ -87,7 +88,7 @@ func Serve(ctx context.Context, c config.Serve, version string, stdout, stderr i
 		return a.lanes.Run(lanesCtx)
 	})
 	if a.shared != nil {
-		run.Go(func() error { return a.shared.Run(aliveCtx) })
+		run.Go(func() error { return a.shared.Run(aliveCtx, a.self) })
 		run.Go(func() error { return a.registry.Run(ctx) })
 		run.Go(func() error { return a.tail.listen(ctx) })
 	}
@@ -151,6 +152,7 @@ func build(ctx context.Context, c config.Serve, version string, stderr io.Writer
 	if a.listener, err = new(net.ListenConfig).Listen(ctx, "tcp", c.Listen); err != nil {
 		return nil, fmt.Errorf("listen for the API: %w", err)
 	}
+	a.self = thisNode(version, a.listener.Addr().String())
 	a.client = egress.New(egress.Options{
 		Policy: egress.Policy{
 			AllowCIDRs: a.allowedCIDRs(), AllowHosts: c.AllowHosts, AllowPorts: c.AllowPorts, NAT64Prefixes: c.NAT64Prefixes,
@@ -188,7 +190,7 @@ func build(ctx context.Context, c config.Serve, version string, stderr io.Writer
 		Publisher: a.publisher, Replays: a.replayer, History: a.store, Recorded: a.store, Tail: a.tail, Links: a.store, Relay: a.relay,
 		PublicURL: a.publicURL(), Logger: a.logger, Brand: c.Brand, Version: version,
 		PayloadLimit: c.PayloadLimit, RequestRate: c.RequestRate, OperatorRate: c.OperatorRequestRate, CursorKey: [32]byte(cursorKey),
-	}), key, version)
+	}), key)
 	if err != nil {
 		return nil, err
 	}

@@ -9,9 +9,10 @@ import (
 	"fmt"
 	"net/http"
 	"os"
-	"strings"
+	"slices"
 	"time"
 
+	"postrider"
 	"postrider/internal/config"
 	"postrider/internal/portal"
 )
@@ -20,7 +21,7 @@ import (
 const maxLogo = 256 << 10
 
 // withPortal adds the web application and the documentation beside the API.
-func (a *app) withPortal(next http.Handler, key []byte, version string) (http.Handler, error) {
+func (a *app) withPortal(next http.Handler, key []byte) (http.Handler, error) {
 	c := &a.config
 	flashKey, err := hkdf.Key(sha256.New, key, nil, "postrider portal", 32)
 	if err != nil {
@@ -33,7 +34,7 @@ func (a *app) withPortal(next http.Handler, key []byte, version string) (http.Ha
 	o := portal.Options{
 		Keys: a.registry, Tenants: a.registry, Webhooks: a.registry, Catalogue: a.registry, Publisher: a.publisher,
 		History: a.store, Counters: a.store, Sessions: a.store, Tail: a.tail, CheckURL: a.client.CheckURL,
-		Nodes: a.nodes(version), Lanes: lanes{a.lanes}, Logger: a.logger, Brand: c.Brand, Accent: c.PortalAccent,
+		Nodes: a.nodes, Lanes: lanes{a.lanes}, Logger: a.logger, Brand: c.Brand, Accent: c.PortalAccent,
 		Logo: logo, LogoType: config.LogoType(c.PortalLogo), FrameAncestors: c.PortalFrameAncestors,
 		PublicURL: a.publicURL(), Key: [32]byte(flashKey), RetrySchedule: c.RetrySchedule, Timeout: c.Timeout,
 	}
@@ -67,26 +68,33 @@ func readLogo(path string) ([]byte, error) {
 	return logo, nil
 }
 
-// nodes tells of this process.
-func (a *app) nodes(version string) func(context.Context) []portal.Node {
-	started := time.Now()
+// thisNode is this process as other nodes see it.
+func thisNode(version, address string) postrider.Node {
 	name, err := os.Hostname()
 	if err != nil {
-		name = "this node"
+		name = "no name" // nothing hangs on it
 	}
-	return func(ctx context.Context) []portal.Node {
-		kind := "SQLite"
-		if a.shared != nil {
-			kind = fmt.Sprintf("PostgreSQL, shared by %d", a.shared.Nodes())
-		}
-		err := a.store.Ping(ctx)
-		node := portal.Node{
-			Name: name, Version: version, Address: strings.TrimPrefix(a.url(), "http://"), StartedAt: started,
-			Store: kind, Healthy: err == nil,
-		}
-		if err != nil {
-			node.Store = kind + ", not available"
-		}
-		return []portal.Node{node}
+	return postrider.Node{Name: name, Version: version, Address: address, StartedAt: time.Now(), Self: true}
+}
+
+// nodes tells of the nodes that are alive; of this one alone where the store
+// has no others, or does not answer.
+func (a *app) nodes(ctx context.Context) portal.Nodes {
+	if a.shared == nil {
+		return portal.Nodes{Store: "SQLite", Available: a.store.Ping(ctx) == nil, List: []postrider.Node{a.self}}
 	}
+	told := portal.Nodes{Store: "PostgreSQL"}
+	list, err := a.shared.Alive(ctx)
+	if err == nil {
+		err = a.store.Ping(ctx)
+	}
+	told.Available = err == nil
+	if err != nil {
+		a.logger.Warn("the nodes are not known", "error", err)
+	}
+	if !slices.ContainsFunc(list, func(n postrider.Node) bool { return n.Self }) {
+		list = append(list, a.self) // it serves the page, so it is alive
+	}
+	told.List = list
+	return told
 }

@@ -5,6 +5,7 @@ import (
 	"net"
 	"net/netip"
 
+	"postrider"
 	"postrider/internal/api"
 	"postrider/internal/dispatch"
 	"postrider/internal/portal"
@@ -45,9 +46,11 @@ type shared interface {
 	dispatch.Shared
 	registry.Shared
 
-	// Run keeps this process alive in the eyes of the others, and does what one
-	// of them does for all.
-	Run(context.Context) error
+	// Run keeps this process alive in the eyes of the others, to whom it says
+	// what it is called, and does what one of them does for all.
+	Run(ctx context.Context, self postrider.Node) error
+	// Alive are the nodes that are.
+	Alive(context.Context) ([]postrider.Node, error)
 }
 
 // openStore opens the store that the settings name.

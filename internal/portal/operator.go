@@ -224,12 +224,18 @@ func (p *Portal) deleteKey(v *visit) error {
 	return v.redirect(v.base + "/keys")
 }
 
-type nodesPage struct{ Nodes []Node }
+type nodesPage struct {
+	Nodes
+	Silent func(postrider.Node) bool
+}
+
+// silentAfter is more than two heartbeats of a node, and less than what it takes
+// until it counts as dead.
+const silentAfter = 5 * time.Second
 
 func (p *Portal) listNodes(v *visit) error {
-	var data nodesPage
-	if p.o.Nodes != nil {
-		data.Nodes = p.o.Nodes(v.r.Context())
-	}
-	return p.show(v, "nodes", "Nodes", data)
+	return p.show(v, "nodes", "Nodes", nodesPage{
+		Nodes:  p.o.Nodes(v.r.Context()),
+		Silent: func(n postrider.Node) bool { return !n.BeatAt.IsZero() && time.Since(n.BeatAt) > silentAfter },
+	})
 }

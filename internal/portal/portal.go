@@ -114,14 +114,11 @@ type Lanes interface {
 	Lane(webhook postrider.ID) (LaneState, bool)
 }
 
-// A Node is one running server.
-type Node struct {
-	Name      string
-	Version   string
-	Address   string
-	StartedAt time.Time
-	Store     string // which engine, and whether it answers
-	Healthy   bool
+// Nodes are the servers that work on the store.
+type Nodes struct {
+	Store     string // which engine
+	Available bool   // the store answers; if not, only the node that tells is known
+	List      []postrider.Node
 }
 
 // Options are what the portal works with. All interfaces but Lanes are
@@ -136,8 +133,8 @@ type Options struct {
 	Counters  Counters
 	Sessions  Sessions
 	Tail      Tail
-	Lanes     Lanes // nil: lanes are not shown
-	Nodes     func(context.Context) []Node
+	Lanes     Lanes                       // nil: lanes are not shown
+	Nodes     func(context.Context) Nodes // the one that is asked among them
 
 	CheckURL func(field, url string) error // judges a URL while it is typed
 

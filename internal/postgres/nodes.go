@@ -33,7 +33,7 @@ const (
 const (
 	joinSQL = `INSERT INTO nodes (beat_at) VALUES (now()) RETURNING id`
 	beatSQL = `
-UPDATE nodes SET beat_at = now() WHERE id = $1 AND ended_at IS NULL
+UPDATE nodes SET beat_at = now(), name = $3, version = $4, address = $5 WHERE id = $1 AND ended_at IS NULL
 RETURNING (SELECT count(*) FROM nodes n WHERE n.ended_at IS NULL AND n.beat_at > now() - $2::interval)`
 	endDeadSQL = `UPDATE nodes SET ended_at = now() WHERE ended_at IS NULL AND beat_at < now() - $1::interval RETURNING id`
 	// freeClaimsSQL also frees what a node claimed by a transaction that was
@@ -43,7 +43,11 @@ UPDATE queue q SET node = NULL FROM nodes n WHERE n.ended_at IS NOT NULL AND q.n
 	freeLanesSQL   = `DELETE FROM lanes l USING nodes n WHERE n.ended_at IS NOT NULL AND l.node = n.id`
 	forgetNodesSQL = `DELETE FROM nodes WHERE ended_at < now() - $1::interval`
 	tellSQL        = `SELECT pg_notify($1, '')`
-	endSQL         = `UPDATE nodes SET ended_at = now() WHERE id = $1`
+	// Ages, since the reader's clock is another one.
+	aliveNodesSQL = `
+SELECT id, name, version, address, extract(epoch FROM now() - started_at)::float8, extract(epoch FROM now() - beat_at)::float8
+FROM nodes WHERE ended_at IS NULL AND beat_at > now() - $1::interval ORDER BY id LIMIT $2`
+	endSQL = `UPDATE nodes SET ended_at = now() WHERE id = $1`
 )
 
 // join makes this process a node, with a new run id.
@@ -124,15 +128,32 @@ func (s *Store) Nodes() int { return int(s.nodes.Load()) }
 // Orphaned signals that another node's claims came free.
 func (s *Store) Orphaned() <-chan struct{} { return s.orphaned }
 
-// beat says that this node is alive, and looks after the dead ones. A node that
-// was taken for dead becomes another one: its claims are gone.
-func (s *Store) beat(ctx context.Context) error {
+// shownNodes bounds what Alive returns.
+const shownNodes = 1000
+
+// Alive are the nodes that are alive, the oldest first. One that has just
+// started has no name until its first heartbeat.
+func (s *Store) Alive(ctx context.Context) ([]postrider.Node, error) {
+	run, now := s.run.Load(), time.Now()
+	return readAll(ctx, s, aliveNodesSQL, []any{Lease, shownNodes}, func(row pgx.CollectableRow) (postrider.Node, error) {
+		var n postrider.Node
+		var started, beat float64
+		err := row.Scan(&n.Run, &n.Name, &n.Version, &n.Address, &started, &beat)
+		n.StartedAt, n.BeatAt, n.Self = now.Add(-seconds(started)), now.Add(-seconds(beat)), n.Run == run
+		return n, err
+	})
+}
+
+// beat says that this node is alive, and what it is called, and looks after the
+// dead ones. A node that was taken for dead becomes another one: its claims are
+// gone.
+func (s *Store) beat(ctx context.Context, self postrider.Node) error {
 	ctx, cancel := context.WithTimeout(ctx, Lease/2)
 	defer cancel()
 	start := time.Now()
 	var alive int64
 	err := s.read(ctx, func(ctx context.Context, c *pgx.Conn) error {
-		return c.QueryRow(ctx, beatSQL, s.run.Load(), Lease).Scan(&alive)
+		return c.QueryRow(ctx, beatSQL, s.run.Load(), Lease, self.Name, self.Version, self.Address).Scan(&alive)
 	})
 	switch {
 	case errors.Is(err, pgx.ErrNoRows):
@@ -195,9 +216,9 @@ func signal(c chan struct{}) {
 const housekeepEvery = 15 * time.Minute
 
 // Run keeps this node alive until the context ends: it says so to the others,
-// listens to them, and does its part of the housekeeping. A database that is
-// away is waited for.
-func (s *Store) Run(ctx context.Context) error {
+// with its name, version and address, listens to them, and does its part of the
+// housekeeping. A database that is away is waited for.
+func (s *Store) Run(ctx context.Context, self postrider.Node) error {
 	listening := make(chan struct{})
 	go func() {
 		defer close(listening)
@@ -211,7 +232,7 @@ func (s *Store) Run(ctx context.Context) error {
 	defer func() { <-listening; <-tidying }()
 	failing := false
 	for {
-		err := s.beat(ctx)
+		err := s.beat(ctx, self)
 		if ctx.Err() != nil {
 			return nil
 		}

@@ -8,6 +8,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/google/go-cmp/cmp"
 	"github.com/jackc/pgx/v5"
 
 	"postrider"
@@ -85,7 +86,7 @@ func die(t *testing.T, database string, s *Store) {
 
 func beat(t *testing.T, s *Store) {
 	t.Helper()
-	if err := s.beat(t.Context()); err != nil {
+	if err := s.beat(t.Context(), postrider.Node{}); err != nil {
 		t.Fatal(err)
 	}
 }
@@ -147,6 +148,42 @@ func TestNodes_AClaimThatIsCommittedAfterItsNodesEndIsFreed(t *testing.T) {
 	}
 	beat(t, two)
 	wantEvents(t, "the straggler", claim(t, two, webhook, 10, false), ids[0])
+}
+
+func TestNodes_TheLivingAreTold(t *testing.T) {
+	database := newDatabase(t)
+	one, two := openNode(t, database), openNode(t, database)
+	for _, s := range []*Store{one, two} {
+		if err := s.beat(t.Context(), postrider.Node{Name: "alpha", Version: "v1.2.3", Address: "192.0.2.1:8080"}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	alive := func() []postrider.Node {
+		t.Helper()
+		list, err := two.Alive(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		for i := range list {
+			for _, at := range []time.Time{list[i].StartedAt, list[i].BeatAt} {
+				if age := time.Since(at); age < 0 || age > time.Minute {
+					t.Errorf("got the moment %v, want one that was just now", at)
+				}
+			}
+			list[i].StartedAt, list[i].BeatAt = time.Time{}, time.Time{}
+		}
+		return list
+	}
+	first := postrider.Node{Run: one.run.Load(), Name: "alpha", Version: "v1.2.3", Address: "192.0.2.1:8080"}
+	second := first
+	second.Run, second.Self = two.run.Load(), true
+	if diff := cmp.Diff([]postrider.Node{first, second}, alive()); diff != "" {
+		t.Error(diff)
+	}
+	die(t, database, one)
+	if diff := cmp.Diff([]postrider.Node{second}, alive()); diff != "" {
+		t.Errorf("after the other's death: %s", diff)
+	}
 }
 
 func TestNodes_ACloseFreesClaimsAtOnce(t *testing.T) {
@@ -249,7 +286,7 @@ func TestChanges_AreToldToOtherNodes(t *testing.T) {
 	one, two := openNode(t, database), openNode(t, database)
 	ctx, cancel := context.WithCancel(t.Context())
 	ended := make(chan error)
-	go func() { ended <- two.Run(ctx) }()
+	go func() { ended <- two.Run(ctx, postrider.Node{}) }()
 	defer func() {
 		cancel()
 		if err := <-ended; err != nil {

@@ -34,7 +34,7 @@ func TestOutage_IsToldAtOnceAndEndsWithoutARestart(t *testing.T) {
 	}
 	ctx, cancel := context.WithCancel(t.Context())
 	ended := make(chan error)
-	go func() { ended <- s.Run(ctx) }()
+	go func() { ended <- s.Run(ctx, postrider.Node{}) }()
 	t.Cleanup(func() {
 		cancel()
 		if err := errors.Join(<-ended, s.Close()); err != nil {
