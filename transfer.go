@@ -197,8 +197,12 @@ type ExportBatch struct {
 
 // Errors of a move from store to store that whoever starts it can mend.
 var (
-	ErrNotEmpty = errors.New("the target is not empty")
-	ErrInUse    = errors.New("a server is running on this database")
-	ErrOtherKey = errors.New("the secrets of the source are encrypted with another key than the target's")
-	ErrDamaged  = errors.New("the export is cut off or damaged")
+	ErrNoStore      = errors.New("there is no store")
+	ErrNotEmpty     = errors.New("the target is not empty")
+	ErrInUse        = errors.New("a server is running on this database")
+	ErrUnreachable  = errors.New("the database cannot be reached")
+	ErrOtherKey     = errors.New("the encryption key is not the source's")
+	ErrNoExport     = errors.New("this is no export of postrider")
+	ErrOtherVersion = errors.New("the export is of another version than this postrider reads")
+	ErrDamaged      = errors.New("the export is cut off or damaged")
 )

@@ -3,6 +3,7 @@ package main
 import (
 	"bufio"
 	"bytes"
+	"encoding/base64"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -18,6 +19,8 @@ import (
 	"time"
 
 	"github.com/rogpeppe/go-internal/testscript"
+
+	"postrider/internal/pgtest"
 )
 
 func TestMain(m *testing.M) {
@@ -38,6 +41,58 @@ func TestTranscripts(t *testing.T) {
 			return nil
 		},
 	})
+}
+
+// Moves from store to store. $PG is the URL of a database that is none of
+// Postrider's; the command database makes one, whose URL has its name then.
+func TestTranscripts_OfMoves(t *testing.T) {
+	cluster, err := pgtest.Start(false)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := cluster.Stop(); err != nil {
+			t.Error(err)
+		}
+	})
+	testscript.Run(t, testscript.Params{
+		Dir: "testdata/moves", RequireExplicitExec: true, RequireUniqueNames: true, Deadline: time.Now().Add(2 * time.Minute),
+		Setup: func(env *testscript.Env) error {
+			env.Setenv("PG", cluster.URL("postgres"))
+			env.Setenv("KEY", base64.StdEncoding.EncodeToString(bytes.Repeat([]byte{1}, 32)))
+			env.Setenv("OTHERKEY", base64.StdEncoding.EncodeToString(bytes.Repeat([]byte{2}, 32)))
+			return nil
+		},
+		Cmds: map[string]func(*testscript.TestScript, bool, []string){"await": await, "cut": cut, "database": func(script *testscript.TestScript, _ bool, args []string) {
+			if err := cluster.Do(t.Context(), "postgres", "CREATE DATABASE "+args[0]); err != nil {
+				script.Fatalf("make a database: %v", err)
+			}
+			script.Setenv(args[0], cluster.URL(args[0]))
+		}},
+	})
+}
+
+// await waits for a file with a whole line.
+func await(script *testscript.TestScript, _ bool, args []string) {
+	for deadline := time.Now().Add(20 * time.Second); ; <-time.After(5 * time.Millisecond) {
+		if text, err := os.ReadFile(script.MkAbs(args[0])); err == nil && bytes.HasSuffix(text, []byte("\n")) {
+			return
+		}
+		if time.Now().After(deadline) {
+			script.Fatalf("%s did not come", args[0])
+		}
+	}
+}
+
+// cut copies the first half of a file to another one.
+func cut(script *testscript.TestScript, _ bool, args []string) {
+	text, err := os.ReadFile(script.MkAbs(args[0]))
+	if err == nil {
+		err = os.WriteFile(script.MkAbs(args[1]), text[:len(text)/2], 0o600)
+	}
+	if err != nil {
+		script.Fatalf("%v", err)
+	}
 }
 
 // A server is postrider serve as a process of its own.

@@ -6,11 +6,13 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"os"
 	"path/filepath"
 
 	"postrider"
 	"postrider/internal/config"
 	"postrider/internal/sealing"
+	"postrider/internal/sqlite"
 )
 
 // unlock opens the store with its encryption key, and returns the key.
@@ -27,6 +29,11 @@ func (a *app) unlock(ctx context.Context) ([]byte, error) {
 		return key, err
 	}
 	dir := a.config.DataDir
+	if _, err := os.Stat(filepath.Join(dir, sqlite.FileName)); err == nil && !sealing.HasKey(dir) {
+		// One that is made now would not be the store's.
+		return nil, fmt.Errorf("%s has a store, and no %s: put back the file that was backed up with the database, or set encryption_key",
+			dir, sealing.KeyFile)
+	}
 	key, err := sealing.KeyInDirectory(dir)
 	if err != nil {
 		return nil, err
@@ -68,7 +75,7 @@ func (a *app) openWith(ctx context.Context, key []byte) error {
 // that it may change over to is on disk before, and takes the place of the old
 // one after.
 func RotateKey(ctx context.Context, c config.Serve, next postrider.Secret, stdout io.Writer) (err error) {
-	if err := storeIn(c); err != nil {
+	if err := storeIn(ctx, c); err != nil {
 		return err
 	}
 	a := &app{config: c, logger: slog.New(slog.DiscardHandler)}

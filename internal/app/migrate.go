@@ -70,10 +70,13 @@ func Migrate(ctx context.Context, c config.Serve, stdout io.Writer) error {
 
 func migrations(ctx context.Context, c config.Serve, run func(context.Context, *goose.Provider) error) error {
 	var err error
-	if c.DatabaseURL == "" {
-		err = sqlite.Migrations(ctx, c.DataDir, run)
-	} else {
+	switch {
+	case c.DatabaseURL != "":
 		err = postgres.Migrations(ctx, string(c.DatabaseURL), run)
+	default:
+		if err = storeIn(ctx, c); err == nil {
+			err = sqlite.Migrations(ctx, c.DataDir, run)
+		}
 	}
 	if err != nil {
 		return fmt.Errorf("work with the store's migrations: %w", err)

@@ -176,7 +176,7 @@ func backlog(ctx context.Context, s *stage) error {
 
 // pile publishes all events to the endpoint that is down.
 func (s *stage) pile(ctx context.Context, e *endpoint) error {
-	s.bar.say("publishing to an endpoint that is down")
+	s.bar.Say("publishing to an endpoint that is down")
 	g, err := s.generate(ctx)
 	if err != nil {
 		return err
@@ -214,7 +214,7 @@ func restart(ctx context.Context, s *stage) error {
 	if err := s.pile(ctx, e); err != nil {
 		return err
 	}
-	s.bar.say("kill -9")
+	s.bar.Say("kill -9")
 	if err := s.restart(ctx); err != nil {
 		return err
 	}

@@ -216,39 +216,6 @@ idle                      -         -         -         -          -         -  
 	}
 }
 
-func TestBlocks_ToAnEighth(t *testing.T) {
-	for part, want := range map[float64]string{0: "    ", 0.001: "▏   ", 0.5: "██  ", 0.28125: "█▏  ", 1: "████", 2: "████"} {
-		if got := blocks(part, 4); got != want {
-			t.Errorf("%v: got %q, want %q", part, got, want)
-		}
-	}
-}
-
-func TestBar_ShowsHowFar(t *testing.T) {
-	b := &bar{name: "throughput"}
-	b.say("warming up")
-	if got := b.line(); got != "throughput: warming up" {
-		t.Errorf("got %q", got)
-	}
-	var h book
-	h.unique.Store(5000)
-	b.count("deliveries", 10_000, &h.unique)
-	if got, want := b.line(), "throughput: deliveries ▕███████████████               ▏  50 %  5,000 of 10,000"; got != want {
-		t.Errorf("got %q, want %q", got, want)
-	}
-}
-
-// The whole life of a bar writes nothing where there is no terminal.
-func TestBar_IsSilentWithoutATerminal(t *testing.T) {
-	var out bytes.Buffer
-	b := startBar(Options{Stderr: &out}, "throughput")
-	b.say("warming up")
-	b.clear()
-	if out.Len() > 0 {
-		t.Errorf("got %q, want nothing", out.String())
-	}
-}
-
 func TestSubscribe_IsUnderstoodByURLParsers(t *testing.T) {
 	listener, err := listen(t.Context())
 	if err != nil {

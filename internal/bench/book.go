@@ -26,6 +26,11 @@ type book struct {
 	latency    histogram
 }
 
+// towards is how far what has arrived is on its way to a number.
+func (b *book) towards(expected int64) func() (done, total int64) {
+	return func() (int64, int64) { return b.unique.Load(), expected }
+}
+
 // runs makes books differ from each other, and from those of a process that
 // used the same server before.
 var runs atomic.Int64

@@ -24,7 +24,7 @@ func burst(ctx context.Context, s *stage) error {
 		return err
 	}
 	b, expected := r.open(s.load.Events, s.load.Webhooks), int64(s.load.Events)*int64(s.load.Webhooks)
-	s.bar.count("deliveries", expected, &b.unique)
+	s.bar.Count("deliveries", b.towards(expected))
 	meter, began := s.meter(), time.Now()
 	if err := g.burst(ctx, b, s.load.Batch); err != nil {
 		return err
@@ -51,7 +51,7 @@ func (s *stage) warmUp(ctx context.Context, r *receiver, g *generator) error {
 	const most = 2000 // deliveries
 	events := max(1, min(s.load.Events/10, most/s.load.Webhooks))
 	b := r.open(events, s.load.Webhooks)
-	s.bar.say("warming up")
+	s.bar.Say("warming up")
 	if err := g.burst(ctx, b, s.load.Batch); err != nil {
 		return err
 	}

@@ -9,7 +9,8 @@ import (
 	"strconv"
 	"strings"
 	"time"
-	"unicode/utf8"
+
+	"postrider/internal/progress"
 )
 
 // Load is how much a scenario does.
@@ -161,14 +162,14 @@ func (r *Result) table() string {
 		row("endpoint down", "%s", r.Down)
 	}
 	if r.Ingest > 0 {
-		row("accepted", "%s events/s", number(r.Ingest))
+		row("accepted", "%s events/s", progress.Number(r.Ingest))
 	}
 	if r.Delivered > 0 {
-		row("delivered", "%s/s%s", number(r.Delivered), r.ofBare())
+		row("delivered", "%s/s%s", progress.Number(r.Delivered), r.ofBare())
 	}
 	if r.Expected > 0 {
 		row("lost", "%d of %s   twice %d   signatures wrong %d of %d looked at",
-			r.Lost, number(float64(r.Expected)), r.Duplicates, r.WrongSignatures, r.Checked)
+			r.Lost, progress.Number(float64(r.Expected)), r.Duplicates, r.WrongSignatures, r.Checked)
 	}
 	percentiles("publish to 202", r.Accept)
 	percentiles("publish to receipt", r.Latency)
@@ -207,7 +208,7 @@ func (r *Result) ofBare() string {
 	if r.DeliveredRatio == nil {
 		return ""
 	}
-	return fmt.Sprintf("   %.2f of bare (%s/s)", *r.DeliveredRatio, number(r.Bare.Delivered))
+	return fmt.Sprintf("   %.2f of bare (%s/s)", *r.DeliveredRatio, progress.Number(r.Bare.Delivered))
 }
 
 func (r *Result) cpuOfBare() string {
@@ -222,12 +223,12 @@ func (l Load) words() string {
 	var words []string
 	add := func(n int, format string) {
 		if n > 0 {
-			words = append(words, fmt.Sprintf(format, number(float64(n))))
+			words = append(words, fmt.Sprintf(format, progress.Number(float64(n))))
 		}
 	}
 	add(l.Events, "%s events")
 	if l.Rate > 0 {
-		words = append(words, fmt.Sprintf("%s/s for %g s", number(l.Rate), l.Seconds))
+		words = append(words, fmt.Sprintf("%s/s for %g s", progress.Number(l.Rate), l.Seconds))
 	}
 	if l.Batch > 1 {
 		add(l.Batch, "%s a request")
@@ -252,19 +253,6 @@ func ms(value float64) string {
 		return strconv.FormatFloat(value, 'f', 1, 64) + " ms"
 	}
 	return strconv.FormatFloat(value, 'f', 2, 64) + " ms"
-}
-
-// number has commas between thousands.
-func number(value float64) string {
-	digits := strconv.FormatFloat(value, 'f', 0, 64)
-	var out strings.Builder
-	for i, digit := range digits {
-		if i > 0 && (len(digits)-i)%3 == 0 {
-			out.WriteByte(',')
-		}
-		out.WriteRune(digit)
-	}
-	return out.String()
 }
 
 // The drawing of a histogram.
@@ -306,23 +294,9 @@ func drawing(h *histogram) string {
 	var out strings.Builder
 	for _, b := range bands {
 		fmt.Fprintf(&out, "  %9s – %-9s %s %5.1f %%\n", ms(milliseconds(b.low)), ms(milliseconds(b.high)),
-			blocks(float64(b.n)/float64(most), drawingWidth), 100*float64(b.n)/float64(total))
+			progress.Blocks(float64(b.n)/float64(most), drawingWidth), 100*float64(b.n)/float64(total))
 	}
 	return out.String()
-}
-
-// blocks is a bar that fills a part of a width, to an eighth of a character.
-func blocks(part float64, width int) string {
-	const eighths = "▏▎▍▌▋▊▉"
-	n := int(math.Round(min(max(part, 0), 1) * float64(width) * 8))
-	if n == 0 && part > 0 {
-		n = 1
-	}
-	bar := strings.Repeat("█", n/8)
-	if rest := n % 8; rest > 0 {
-		bar += string([]rune(eighths)[rest-1])
-	}
-	return bar + strings.Repeat(" ", width-utf8.RuneCountInString(bar))
 }
 
 // writeSummary writes one row for each scenario.
@@ -342,7 +316,7 @@ func writeSummary(w io.Writer, results []Result) {
 			p50, p99 = ms(r.Latency.P50), ms(r.Latency.P99)
 		}
 		if r.Delivered > 0 {
-			delivered = number(r.Delivered)
+			delivered = progress.Number(r.Delivered)
 		}
 		if memory == nil {
 			memory = r.IdleRSS

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"postrider"
+	"postrider/internal/progress"
 )
 
 // A stage is what a scenario plays on: a server, receivers, and the result
@@ -19,7 +20,7 @@ type stage struct {
 	load   Load
 	server *server
 	result *Result
-	bar    *bar
+	bar    *progress.Bar
 	secret string
 
 	hooks   []string // ids of the webhooks, to delete on a server that is not ours
@@ -30,15 +31,15 @@ type stage struct {
 func measure(ctx context.Context, o Options, sc scenario) (_ *Result, err error) {
 	s := &stage{
 		o: o, name: sc.name, load: sc.load.with(o), secret: string(postrider.NewSecret()),
-		result: &Result{Scenario: sc.name, about: sc.about}, bar: startBar(o, sc.name),
+		result: &Result{Scenario: sc.name, about: sc.about}, bar: progress.Start(o.Stderr, o.Progress, sc.name),
 	}
 	s.result.Load = s.load
-	defer s.bar.clear()
+	defer s.bar.Clear()
 	bare := func() error { return nil }
 	if o.BareFor > 0 && !sc.lone {
 		s.result.Bare = new(Bare)
 		bare = func() error {
-			s.bar.say("bare loop")
+			s.bar.Say("bare loop")
 			return s.result.Bare.measure(ctx, bareLoop{
 				connections: s.load.Connections, payload: s.load.Payload, tls: s.load.TLS, rate: s.load.Rate, duration: o.BareFor,
 			})
@@ -131,7 +132,7 @@ func (s *stage) subscribe(ctx context.Context, hooks ...webhook) error {
 // subscribeAll creates a number of webhooks at one receiver and waits for
 // their pings. Each subscribes to what eventOf says.
 func (s *stage) subscribeAll(ctx context.Context, r *receiver, n int, eventOf func(hook int) string) error {
-	s.bar.say("webhooks")
+	s.bar.Say("webhooks")
 	hooks := make([]webhook, n)
 	for i := range hooks {
 		hooks[i] = webhook{URL: r.hook(i), Events: []string{eventOf(i)}, InsecureSSL: s.load.TLS}
@@ -177,7 +178,7 @@ func (s *stage) until(ctx context.Context, what string, done func() bool) error 
 // arrive waits until everything that was expected has arrived. When the time
 // is up first, what is missing is lost: that is a result, and no error.
 func (s *stage) arrive(ctx context.Context, b *book, expected int64) error {
-	s.bar.count("deliveries", expected, &b.unique)
+	s.bar.Count("deliveries", b.towards(expected))
 	err := s.until(ctx, "deliveries", func() bool { return b.unique.Load() >= expected })
 	if err != nil && errors.Is(ctx.Err(), context.DeadlineExceeded) {
 		return nil

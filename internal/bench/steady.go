@@ -61,7 +61,7 @@ func (s *stage) hold(ctx context.Context, r *receiver, g *generator, d time.Dura
 	perSecond := m.rate(s.load.Rate)
 	b := r.open(max(1, int(perSecond*d.Seconds())), m.good)
 	expected := m.expected(len(b.sent))
-	s.bar.count("deliveries", expected, &b.unique)
+	s.bar.Count("deliveries", b.towards(expected))
 	if err := g.steady(ctx, b, perSecond, m.hookOf); err != nil {
 		return nil, err
 	}

@@ -7,6 +7,8 @@ import (
 	"net/url"
 	"strings"
 	"time"
+
+	"postrider/internal/progress"
 )
 
 type replaysCommands struct {
@@ -139,10 +141,10 @@ const (
 
 // wait looks until the replay has ended, or nobody wants to wait any more.
 func (s *startReplay) wait(ctx context.Context, p *process, c *client, r *replay, text json.RawMessage) (json.RawMessage, error) {
-	bar := replayBar{on: screen{p.stderr, isTerminal(p.stderr)}}
-	defer bar.clear()
+	bar := progress.Start(p.stderr, isTerminal(p.stderr), "replay")
+	defer bar.Clear()
 	for look := firstLook; !r.ended(); look = min(2*look, longestLook) {
-		bar.show(r)
+		r.counted(bar)
 		select {
 		case <-ctx.Done():
 			return text, nil
@@ -160,32 +162,14 @@ func (s *startReplay) wait(ctx context.Context, p *process, c *client, r *replay
 	return text, nil
 }
 
-// A replayBar is a line on a terminal that is written over and over.
-type replayBar struct {
-	on    screen
-	shown bool
-}
-
-const replayBarWidth = 30
-
-func (b *replayBar) show(r *replay) {
-	if !b.on.colored { // no terminal
+// counted shows what of the replay's deliveries was looked for or queued.
+func (r *replay) counted(bar *progress.Bar) {
+	if r.State != "running" || r.Total == 0 {
+		bar.Say("looking for deliveries, " + progress.Number(float64(r.Total)) + " found")
 		return
 	}
-	line := fmt.Sprintf("looking for deliveries: %d", r.Total)
-	if r.State == "running" && r.Total > 0 {
-		done := r.Queued + r.Skipped
-		full := min(replayBarWidth, replayBarWidth*done/r.Total)
-		line = fmt.Sprintf("[%s%s] %d of %d queued", strings.Repeat("=", full), strings.Repeat(" ", replayBarWidth-full), done, r.Total)
-	}
-	fmt.Fprintf(b.on, "\r\x1b[K%s", line)
-	b.shown = true
-}
-
-func (b *replayBar) clear() {
-	if b.shown {
-		fmt.Fprint(b.on, "\r\x1b[K")
-	}
+	done, total := int64(r.Queued+r.Skipped), int64(r.Total)
+	bar.Count("deliveries queued", func() (int64, int64) { return done, total })
 }
 
 type getReplay struct {

@@ -77,11 +77,13 @@ func refused(parsed *kong.Context, err error) error {
 	return faults
 }
 
+// oneLine joins the lines of an error: alone they would look like words of
+// somebody else. Those under a line with a colon are its parts.
+var oneLine = strings.NewReplacer(":\n\t", ": ", "\n\t", "; ", "\n", "; ")
+
 // report says what is wrong and, where it is known, the next step.
 func (p *process) report(text, hint string) {
-	// Joined errors stand on lines of their own, which would look like words
-	// of somebody else.
-	fmt.Fprintf(p.stderr, "postrider: error: %s\n", strings.ReplaceAll(text, "\n", "; "))
+	fmt.Fprintf(p.stderr, "postrider: error: %s\n", oneLine.Replace(text))
 	if hint != "" {
 		fmt.Fprintf(p.stderr, "postrider: hint: %s\n", hint)
 	}
@@ -98,12 +100,20 @@ func hintFor(err error) string {
 		return listenHint(socket)
 	}
 	switch {
+	case errors.Is(err, postrider.ErrNoStore):
+		return "name the data directory of a server (--data-dir; the source of an import: --from), or the URL of its database"
+	case errors.Is(err, postrider.ErrUnreachable):
+		return "see that the database runs, that its URL is right, and that it lets this machine in; then start again"
 	case errors.Is(err, postrider.ErrNotEmpty):
 		return "import into a new directory or database; what is in this one was not touched"
 	case errors.Is(err, postrider.ErrInUse):
 		return "stop every server on it first; one that was killed counts as running for 10 s more"
 	case errors.Is(err, postrider.ErrOtherKey):
-		return "give the source's key: --encryption-key, or POSTRIDER_ENCRYPTION_KEY; without either it is in the source's directory, in encryption.key"
+		return "give the key of the store that is moved, as POSTRIDER_ENCRYPTION_KEY or with --encryption-key; a server without such a setting has it in its data directory, in encryption.key"
+	case errors.Is(err, postrider.ErrNoExport):
+		return "give what postrider export wrote, as it was, and see that the export ends without an error"
+	case errors.Is(err, postrider.ErrOtherVersion):
+		return "import it with the version of postrider that wrote it"
 	case errors.Is(err, postrider.ErrDamaged):
 		return "export again, and see that the export ends without an error; nothing was imported"
 	case errors.Is(err, syscall.EWOULDBLOCK): // the lock of the data directory

@@ -8,12 +8,13 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
-	"time"
+	"sync/atomic"
 
 	"github.com/alecthomas/kong"
 
 	"postrider"
 	"postrider/internal/config"
+	"postrider/internal/progress"
 )
 
 type exportCommand struct {
@@ -42,15 +43,18 @@ func (c *exportCommand) Run(ctx context.Context, parsed *kong.Context, p *proces
 	if isTerminal(p.stdout) {
 		return misuse("standard output", "is a terminal, which cannot keep an export", "add > postrider.export")
 	}
-	shown := p.progress("exporting")
-	rows, err := p.commands.Export(ctx, settings, p.stdout, shown.draw)
-	shown.clear()
+	tell, stop := p.moved("exporting")
+	rows, err := p.commands.Export(ctx, settings, p.stdout, tell)
+	stop()
 	if err != nil {
 		return err
 	}
 	p.showRows(p.stderr, "exported", rows, c.JSON)
 	return nil
 }
+
+// keyFile is where a server keeps its encryption key, in its data directory.
+const keyFile = "encryption.key"
 
 type importCommand struct {
 	From postrider.Secret `placeholder:"DIR|URL" help:"Store to move from: a data directory, or a database's URL. Without it, an export is read from the standard input."`
@@ -92,15 +96,21 @@ func (c *importCommand) Run(ctx context.Context, parsed *kong.Context, p *proces
 	if file, ok := p.stdin.(*os.File); ok && c.From == "" && isTerminal(file) {
 		return misuse("--from", "is missing, and no export comes from the standard input", "name a data directory or a database's URL, or add < postrider.export")
 	}
-	shown := p.progress("importing")
-	rows, err := p.commands.Import(ctx, settings, c.From, p.stdin, shown.draw)
-	shown.clear()
+	tell, stop := p.moved("importing")
+	rows, err := p.commands.Import(ctx, settings, c.From, p.stdin, tell)
+	stop()
 	if err != nil {
 		return err
 	}
 	p.showRows(p.stdout, "imported", rows, c.JSON)
-	if fromDirectory && settings.EncryptionKey == "" {
-		p.say("from now on encryption_key must be the key in %s: give it to every node", filepath.Join(string(c.From), "encryption.key"))
+	switch {
+	case settings.EncryptionKey == "" && settings.DatabaseURL != "":
+		p.say("from now on encryption_key must be the key in %s: give it to every node", filepath.Join(string(c.From), keyFile))
+	case settings.EncryptionKey == "":
+		p.say("the encryption key is in %s, where the server looks for it", filepath.Join(settings.DataDir, keyFile))
+	case settings.DatabaseURL == "":
+		p.say("the encryption key stays a setting: start the server with the same encryption_key, or put its text into %s for it",
+			filepath.Join(settings.DataDir, keyFile))
 	}
 	return nil
 }
@@ -125,38 +135,11 @@ func (p *process) showRows(w io.Writer, did string, rows []int64, asJSON bool) {
 	p.say("%s %d rows", did, total)
 }
 
-// A progress shows on a terminal how far something is; elsewhere nothing.
-type progress struct {
-	w     io.Writer
-	what  string
-	on    bool
-	drawn time.Time
-}
-
-// redraw is how often progress is drawn: seldom enough to cost nothing.
-const redraw = 200 * time.Millisecond
-
-func (p *process) progress(what string) *progress {
-	return &progress{w: p.stderr, what: what, on: isTerminal(p.stderr)}
-}
-
-// barWidth is that of a bar in columns.
-const barWidth = 30
-
-func (p *progress) draw(done, total int64) {
-	if !p.on || time.Since(p.drawn) < redraw {
-		return
-	}
-	p.drawn = time.Now()
-	part := float64(done) / float64(max(1, total))
-	full := int(part * barWidth)
-	fmt.Fprintf(p.w, "\r\x1b[K%s ▕%s%s▏ %3.0f %%  %d of %d rows", p.what, strings.Repeat("█", full), strings.Repeat(" ", barWidth-full),
-		100*part, done, total)
-}
-
-// clear takes the bar away.
-func (p *progress) clear() {
-	if p.on {
-		fmt.Fprint(p.w, "\r\x1b[K")
-	}
+// moved draws how many rows were moved until it is stopped, as far as tell is
+// told.
+func (p *process) moved(what string) (tell func(done, total int64), stop func()) {
+	var done, total atomic.Int64
+	bar := progress.Start(p.stderr, isTerminal(p.stderr), what)
+	bar.Count("rows", func() (int64, int64) { return done.Load(), total.Load() })
+	return func(n, of int64) { done.Store(n); total.Store(of) }, bar.Clear
 }

@@ -24,8 +24,8 @@ ORDER BY tenant_id, id LIMIT $3`
 // key is the database's.
 var sealedCheck = []byte("postrider encryption check")
 
-// errOtherKey is what a node is told that has a key of its own.
-var errOtherKey = errors.New("the encryption key is not the one that this database's secrets are encrypted with: " +
+// ErrKey is what a node is told that has a key of its own.
+var ErrKey = errors.New("the encryption key is not the one that this database's secrets are encrypted with: " +
 	"give this node the same encryption_key as the others")
 
 // resealPart is how many sealed values are in memory at once.
@@ -93,7 +93,7 @@ func (s *Store) CheckKey(ctx context.Context) error {
 			return fmt.Errorf("read the value to check the encryption key with: %w", err)
 		}
 		if _, err := s.o.Sealer.Open(sealed, sealedCheck); err != nil {
-			return errOtherKey
+			return ErrKey
 		}
 		return nil
 	})

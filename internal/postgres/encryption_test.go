@@ -76,8 +76,8 @@ func TestReseal_ChangesEverySecretAndTheOldKeyOpensNothing(t *testing.T) {
 	closeStore(t, s)
 
 	old := openSealed(t, database, 1)
-	if err := old.CheckKey(t.Context()); !errors.Is(err, errOtherKey) {
-		t.Errorf("got %v with the old key, want %v", err, errOtherKey)
+	if err := old.CheckKey(t.Context()); !errors.Is(err, ErrKey) {
+		t.Errorf("got %v with the old key, want %v", err, ErrKey)
 	}
 	closeStore(t, old)
 	s = openSealed(t, database, 2)

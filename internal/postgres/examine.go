@@ -45,7 +45,7 @@ func Examine(ctx context.Context, url string) (c Condition, err error) {
 	configure(pool.ConnConfig)
 	conn, err := pgx.ConnectConfig(ctx, pool.ConnConfig)
 	if err != nil {
-		return c, fmt.Errorf("connect to the database: %w", withoutPassword(err))
+		return c, unreachable(err)
 	}
 	defer conn.Close(context.WithoutCancel(ctx)) //nolint:errcheck // it was only read
 	var number int

@@ -165,6 +165,11 @@ func withoutPassword(err error) error {
 	return err
 }
 
+// unreachable says that no connection can be made, or that it was lost.
+func unreachable(err error) error {
+	return fmt.Errorf("%w: %w", postrider.ErrUnreachable, withoutPassword(err))
+}
+
 const serverSQL = `
 SELECT current_setting('server_version_num')::int, current_setting('server_version'),
     ARRAY(SELECT name || ' = off' FROM (VALUES ('fsync'), ('full_page_writes'), ('synchronous_commit')) AS s (name)
@@ -180,7 +185,7 @@ func (s *Store) checkServer(ctx context.Context) error {
 	var version string
 	var dangerous []string
 	if err := s.pool.QueryRow(ctx, serverSQL).Scan(&number, &version, &dangerous); err != nil {
-		return fmt.Errorf("ask the database for its version: %w", userError(err))
+		return unreachable(err)
 	}
 	if number < oldestServer {
 		return fmt.Errorf("the database is PostgreSQL %s, which is too old: use 14 or later", version)
@@ -230,7 +235,7 @@ func migrateWith(ctx context.Context, config *pgx.ConnConfig, run func(context.C
 	config.RuntimeParams["lock_timeout"] = "0"
 	guard, err := pgx.ConnectConfig(ctx, config)
 	if err != nil {
-		return fmt.Errorf("connect: %w", withoutPassword(err))
+		return unreachable(err)
 	}
 	defer func() { err = errors.Join(err, guard.Close(context.WithoutCancel(ctx))) }() // which frees the lock
 	if _, err := guard.Exec(ctx, `SELECT pg_advisory_lock($1)`, int64(migrationLock)); err != nil {

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/jackc/pgx/v5/pgtype"
 
 	"postrider"
@@ -44,10 +45,10 @@ const (
 func (s *Store) alone(ctx context.Context, run func(context.Context, pgx.Tx) error) (err error) {
 	c, err := pgx.ConnectConfig(ctx, s.patient())
 	if err != nil {
-		return userError(withoutPassword(err))
+		return unreachable(err)
 	}
 	defer func() { err = errors.Join(err, c.Close(context.WithoutCancel(ctx))) }()
-	return userError(pgx.BeginTxFunc(ctx, c, pgx.TxOptions{IsoLevel: pgx.RepeatableRead}, func(tx pgx.Tx) error {
+	return lostError(pgx.BeginTxFunc(ctx, c, pgx.TxOptions{IsoLevel: pgx.RepeatableRead}, func(tx pgx.Tx) error {
 		if _, err := tx.Exec(ctx, lockNodesSQL); err != nil {
 			return fmt.Errorf("keep other nodes out: %w", err)
 		}
@@ -63,6 +64,18 @@ func (s *Store) alone(ctx context.Context, run func(context.Context, pgx.Tx) err
 		}
 		return run(ctx, tx)
 	}))
+}
+
+// lostError tells that the database went away. What else it says is shown as it
+// is: who works on it alone is its operator.
+func lostError(err error) error {
+	e, answered := errors.AsType[*pgconn.PgError](err)
+	switch {
+	case err == nil, errors.Is(err, postrider.ErrUnreachable):
+	case answered && strings.HasPrefix(e.Code, "57"), !answered && connectionLost(err):
+		return unreachable(err)
+	}
+	return err
 }
 
 // Export hands over all rows, as they are at one moment: first about how many

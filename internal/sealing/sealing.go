@@ -43,6 +43,28 @@ func ParseKey(text string) ([]byte, error) {
 	return key, nil
 }
 
+// FormatKey is the text that ParseKey reads.
+func FormatKey(key []byte) string { return base64.StdEncoding.EncodeToString(key) }
+
+// HasKey reports whether a key is kept in dir, or one that cannot be looked at.
+func HasKey(dir string) bool {
+	_, err := os.Lstat(filepath.Join(dir, KeyFile))
+	return !errors.Is(err, fs.ErrNotExist)
+}
+
+// KeepKey keeps a key in dir. A directory that has another one is refused with
+// ErrKey.
+func KeepKey(dir string, key []byte) error {
+	if !HasKey(dir) {
+		return putKey(dir, filepath.Join(dir, KeyFile), key)
+	}
+	kept, err := readKey(filepath.Join(dir, KeyFile))
+	if err == nil && !bytes.Equal(kept, key) {
+		err = ErrKey
+	}
+	return err
+}
+
 // KeyInDirectory returns the key kept in dir and makes one, readable by the
 // owner only, when there is none.
 func KeyInDirectory(dir string) ([]byte, error) {
@@ -109,27 +131,31 @@ func syncDirectory(dir string) error {
 	return nil
 }
 
-// makeKey writes the key under another name first: a crash leaves no half key
-// under which the first secrets would then be sealed.
 func makeKey(dir, path string) ([]byte, error) {
-	if err := os.MkdirAll(dir, 0o700); err != nil {
-		return nil, fmt.Errorf("make the data directory: %w", err)
-	}
 	key := make([]byte, 32)
 	rand.Read(key)
+	return key, putKey(dir, path, key)
+}
+
+// putKey writes the key under another name first: a crash leaves no half key
+// under which the first secrets would then be sealed.
+func putKey(dir, path string, key []byte) error {
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return fmt.Errorf("make the data directory: %w", err)
+	}
 	draft := path + ".new"
 	file, err := os.OpenFile(draft, os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o600)
 	if err != nil {
-		return nil, fmt.Errorf("write the encryption key: %w", err)
+		return fmt.Errorf("write the encryption key: %w", err)
 	}
-	_, err = fmt.Fprintln(file, base64.StdEncoding.EncodeToString(key))
+	_, err = fmt.Fprintln(file, FormatKey(key))
 	if err := errors.Join(err, file.Sync(), file.Close()); err != nil {
-		return nil, fmt.Errorf("write the encryption key: %w", err)
+		return fmt.Errorf("write the encryption key: %w", err)
 	}
 	if err := os.Rename(draft, path); err != nil {
-		return nil, fmt.Errorf("put the encryption key in place: %w", err)
+		return fmt.Errorf("put the encryption key in place: %w", err)
 	}
-	return key, syncDirectory(dir)
+	return syncDirectory(dir)
 }
 
 // New makes a Sealer of a 32-byte key.

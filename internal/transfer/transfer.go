@@ -28,8 +28,11 @@ import (
 	"postrider"
 )
 
-// magic begins the stream and has the version of its format.
-const magic = "postrider export 1\n"
+// magic begins the stream, and the version of its format ends the line.
+const (
+	magic   = "postrider export "
+	version = "1\n"
+)
 
 // Records, and the kinds of values in a row.
 const (
@@ -58,9 +61,6 @@ type Sealer interface {
 // key is known to be the source's.
 var sealedCheck = []byte("postrider export")
 
-// ErrFormat is the error of what is no export, or one of another version.
-var ErrFormat = errors.New("this is no export that this version of postrider can read")
-
 // Progress is told how many rows have moved, of about how many.
 type Progress func(done, total int64)
 
@@ -72,7 +72,7 @@ func Write(ctx context.Context, w io.Writer, from Source, key Sealer, progress P
 	e := encoder{w: io.MultiWriter(buffered, sum), rows: make([]int64, len(postrider.ExportTables))}
 	var total, done int64
 	begin := func(rows []int64) error {
-		e.buf = append(e.buf, magic...)
+		e.buf = append(e.buf, magic+version...)
 		e.buf = append(e.buf, header)
 		e.bytes(key.Seal(sealedCheck, sealedCheck))
 		for _, n := range rows {
@@ -177,17 +177,27 @@ const (
 	maxValue   = 1 << 28 // longer ones are damage
 )
 
-// Read moves what Write has written into an empty store, and returns how many
-// rows of each table that are. When it does not come to its end, the store is
-// still empty.
-func Read(ctx context.Context, r io.Reader, to Target, key Sealer, progress Progress) ([]int64, error) {
-	d := decoder{r: bufio.NewReaderSize(r, 1<<16), sum: sha256.New(), rows: make([]int64, len(postrider.ExportTables))}
-	total, err := d.header(key)
-	if err != nil {
-		return nil, err
-	}
+// An Export is what Write has written, and was begun to be read.
+type Export struct {
+	decoder
+	total int64 // about how many rows there are
+}
+
+// Open reads how an export begins: it is one, of this version, and of a store
+// whose key this is. So no target needs to be touched for what is not.
+func Open(r io.Reader, key Sealer) (*Export, error) {
+	e := &Export{decoder: decoder{r: bufio.NewReaderSize(r, 1<<16), sum: sha256.New(), rows: make([]int64, len(postrider.ExportTables))}}
+	var err error
+	e.total, err = e.header(key)
+	return e, err
+}
+
+// Fill moves the rest into an empty store, and returns how many rows of each
+// table that are. When it does not come to its end, the store is still empty.
+func (e *Export) Fill(ctx context.Context, to Target, progress Progress) ([]int64, error) {
+	d, total := &e.decoder, e.total
 	var done int64
-	err = to.Import(ctx, func() (postrider.ExportBatch, error) {
+	err := to.Import(ctx, func() (postrider.ExportBatch, error) {
 		if err := ctx.Err(); err != nil {
 			return postrider.ExportBatch{}, err
 		}
@@ -218,18 +228,21 @@ type decoder struct {
 // header reads up to the first table, and returns about how many rows there
 // are.
 func (d *decoder) header(key Sealer) (total int64, err error) {
-	if begin, err := d.take(len(magic)); err != nil || string(begin) != magic {
-		if err != nil && !errors.Is(err, postrider.ErrDamaged) {
-			return 0, err
-		}
-		return 0, ErrFormat
+	begin, err := d.take(len(magic + version))
+	switch {
+	case err != nil && !errors.Is(err, postrider.ErrDamaged):
+		return 0, err
+	case err != nil || string(begin[:len(magic)]) != magic:
+		return 0, postrider.ErrNoExport
+	case string(begin[len(magic):]) != version:
+		return 0, postrider.ErrOtherVersion
 	}
 	kind, err := d.byte()
 	if err != nil {
 		return 0, err
 	}
 	if kind != header {
-		return 0, ErrFormat
+		return 0, postrider.ErrDamaged
 	}
 	sealed, err := d.bytes()
 	if err != nil {
@@ -290,7 +303,7 @@ func (d *decoder) table() error {
 	}
 	n := place(&postrider.ExportTable{Name: string(name)})
 	if n < 0 {
-		return ErrFormat
+		return postrider.ErrDamaged
 	}
 	d.current = &postrider.ExportTables[n]
 	columns, err := d.number()
@@ -298,7 +311,7 @@ func (d *decoder) table() error {
 		return err
 	}
 	if columns != int64(len(d.current.Columns)) {
-		return ErrFormat
+		return postrider.ErrDamaged
 	}
 	for _, column := range d.current.Columns {
 		name, err := d.bytes()
@@ -306,7 +319,7 @@ func (d *decoder) table() error {
 			return err
 		}
 		if string(name) != column.Name {
-			return ErrFormat
+			return postrider.ErrDamaged
 		}
 	}
 	return nil
@@ -414,7 +427,7 @@ func (d *decoder) bytes() ([]byte, error) {
 
 // errRead is the error of a stream that could not be read, for a reason of its
 // own.
-var errRead = errors.New("read the export")
+var errRead = errors.New("read the source")
 
 func readError(err error) error {
 	if errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) {

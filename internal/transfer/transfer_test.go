@@ -78,6 +78,14 @@ func openPostgres(t *testing.T) *postgres.Store {
 
 func quiet(int64, int64) {}
 
+func read(ctx context.Context, r io.Reader, to transfer.Target, key transfer.Sealer, progress transfer.Progress) ([]int64, error) {
+	export, err := transfer.Open(r, key)
+	if err != nil {
+		return nil, err
+	}
+	return export.Fill(ctx, to, progress)
+}
+
 // rowsOf are all rows that a store hands over, by table and as texts; those of
 // the queue in their order, and the others sorted.
 func rowsOf(t *testing.T, from transfer.Source) map[string][]string {
@@ -104,10 +112,10 @@ func move(ctx context.Context, t *testing.T, from transfer.Source, to transfer.T
 	var stream bytes.Buffer
 	wrote, err := transfer.Write(ctx, &stream, from, sealer(t, 0), quiet)
 	must(t, err)
-	read, err := transfer.Read(ctx, &stream, to, sealer(t, 0), quiet)
+	filled, err := read(ctx, &stream, to, sealer(t, 0), quiet)
 	must(t, err)
-	if !slices.Equal(wrote, read) {
-		t.Errorf("got %d rows read, want the %d written", read, wrote)
+	if !slices.Equal(wrote, filled) {
+		t.Errorf("got %d rows read, want the %d written", filled, wrote)
 	}
 }
 
@@ -230,25 +238,29 @@ func TestRead_LeavesTheTargetEmptyUnlessAllHasCome(t *testing.T) {
 		transfer.Target
 	}{"SQLite": openSQLite(t), "PostgreSQL": openPostgres(t)} {
 		for _, cut := range []int{len(whole) / 3, len(whole) - 33, len(whole) - 1} {
-			if _, err := transfer.Read(t.Context(), bytes.NewReader(whole[:cut]), to, sealer(t, 0), quiet); !errors.Is(err, postrider.ErrDamaged) {
+			if _, err := read(t.Context(), bytes.NewReader(whole[:cut]), to, sealer(t, 0), quiet); !errors.Is(err, postrider.ErrDamaged) {
 				t.Errorf("%s: cut at %d: got error %v, want ErrDamaged", name, cut, err)
 			}
 		}
-		if _, err := transfer.Read(t.Context(), bytes.NewReader(changed), to, sealer(t, 0), quiet); err == nil {
+		if _, err := read(t.Context(), bytes.NewReader(changed), to, sealer(t, 0), quiet); err == nil {
 			t.Errorf("%s: got a changed export imported", name)
 		}
-		if _, err := transfer.Read(t.Context(), bytes.NewReader(whole), to, sealer(t, 1), quiet); !errors.Is(err, postrider.ErrOtherKey) {
+		if _, err := read(t.Context(), bytes.NewReader(whole), to, sealer(t, 1), quiet); !errors.Is(err, postrider.ErrOtherKey) {
 			t.Errorf("%s: another key: got error %v, want ErrOtherKey", name, err)
 		}
-		if _, err := transfer.Read(t.Context(), strings.NewReader("{}"), to, sealer(t, 0), quiet); !errors.Is(err, transfer.ErrFormat) {
-			t.Errorf("%s: no export: got error %v, want ErrFormat", name, err)
+		if _, err := read(t.Context(), strings.NewReader("{}"), to, sealer(t, 0), quiet); !errors.Is(err, postrider.ErrNoExport) {
+			t.Errorf("%s: no export: got error %v, want ErrNoExport", name, err)
+		}
+		next := bytes.Replace(whole, []byte("export 1\n"), []byte("export 2\n"), 1)
+		if _, err := read(t.Context(), bytes.NewReader(next), to, sealer(t, 0), quiet); !errors.Is(err, postrider.ErrOtherVersion) {
+			t.Errorf("%s: another version: got error %v, want ErrOtherVersion", name, err)
 		}
 		if rows := rowsOf(t, to); len(rows) != 0 {
 			t.Fatalf("%s: got rows after imports that failed", name)
 		}
-		_, err := transfer.Read(t.Context(), bytes.NewReader(whole), to, sealer(t, 0), quiet)
+		_, err := read(t.Context(), bytes.NewReader(whole), to, sealer(t, 0), quiet)
 		must(t, err)
-		if _, err := transfer.Read(t.Context(), bytes.NewReader(whole), to, sealer(t, 0), quiet); !errors.Is(err, postrider.ErrNotEmpty) {
+		if _, err := read(t.Context(), bytes.NewReader(whole), to, sealer(t, 0), quiet); !errors.Is(err, postrider.ErrNotEmpty) {
 			t.Errorf("%s: twice: got error %v, want ErrNotEmpty", name, err)
 		}
 	}
