@@ -157,7 +157,7 @@ func TestWriter_ADatabaseThatIsCorruptTakesNoMoreWrites(t *testing.T) {
 		t.Fatal(err)
 	}
 	var page, size int64
-	err = s.conn.QueryRowContext(t.Context(), `SELECT rootpage, (SELECT page_size FROM pragma_page_size) FROM sqlite_schema WHERE name = 'queue'`).
+	err = s.conn.QueryRowContext(t.Context(), `SELECT rootpage, (SELECT page_size FROM pragma_page_size) FROM sqlite_schema WHERE name = 'events'`).
 		Scan(&page, &size)
 	if err := errors.Join(err, s.Close()); err != nil {
 		t.Fatal(err)

@@ -7,6 +7,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"postrider"
@@ -14,10 +15,11 @@ import (
 
 var (
 	insertEvent = prepared(`
-INSERT INTO events (tenant_id, id, type, occurred_at, created_at, deliveries, payload) VALUES (?, ?, ?, ?, ?, ?, ?)`)
+INSERT INTO events (tenant_id, id, type, occurred_at, created_at, deliveries, payload, accepted_in)
+VALUES (?, ?, ?, ?, ?, ?, ?, ?)`)
 	insertDelivery = prepared(`
-INSERT INTO queue (tenant_id, event_id, webhook_id, trigger, attempts, retries, accepted_at, due_at, claim)
-VALUES (?, ?, ?, ?, 0, 0, ?, ?, ?)`)
+INSERT INTO queue (tenant_id, event_id, webhook_id, trigger, attempts, retries, accepted_at, due_at)
+VALUES (?, ?, ?, ?, ?, ?, ?, ?)`)
 	findEvent = prepared(`SELECT type, payload, deliveries FROM events WHERE tenant_id = ? AND id = ?`)
 
 	findIdempotencyKey = prepared(`
@@ -77,7 +79,7 @@ func (s *Store) acceptOne(tx tx, a *postrider.Accepted, now time.Time) (err erro
 		}
 	}
 	if _, err := tx.exec(insertEvent, e.Tenant, e.ID, e.Type, optional(e.OccurredAt), micros(e.CreatedAt),
-		e.Deliveries, e.Payload); err != nil {
+		e.Deliveries, e.Payload, s.claims.transaction); err != nil {
 		return err
 	}
 	if a.Fanout {
@@ -85,18 +87,21 @@ func (s *Store) acceptOne(tx tx, a *postrider.Accepted, now time.Time) (err erro
 			return err
 		}
 	}
-	return s.insertDeliveries(tx, a.Deliveries, now)
-}
-
-func (s *Store) insertDeliveries(tx tx, deliveries []postrider.Delivery, now time.Time) error {
-	for i := range deliveries {
-		d := &deliveries[i]
-		if _, err := tx.exec(insertDelivery, d.Tenant, d.EventID, d.WebhookID[:], string(d.Trigger), micros(d.AcceptedAt),
-			s.dueNow(now), s.claimOf(d)); err != nil {
+	for i := range a.Deliveries {
+		if err := s.acceptDelivery(tx, &a.Deliveries[i], a.Fanout, now); err != nil {
 			return err
 		}
 	}
 	return nil
+}
+
+// acceptDelivery adds a delivery to its bundle. A fan-out has one for each of
+// very many webhooks, and nothing to bundle.
+func (s *Store) acceptDelivery(tx tx, d *postrider.Delivery, fanout bool, now time.Time) error {
+	if fanout {
+		return s.queueNew(tx, d, s.dueNow(now))
+	}
+	return s.claims.add(tx, d, s.dueNow(now))
 }
 
 // dueNow gives every delivery a due time of its own, so that a webhook's
@@ -120,13 +125,6 @@ func (s *Store) dueBy(now time.Time) int64 {
 		return micros(now)
 	}
 	return max(s.lastDue, micros(now))
-}
-
-func (s *Store) claimOf(d *postrider.Delivery) any {
-	if d.Claimed {
-		return s.run[:]
-	}
-	return nil
 }
 
 // sameEvent reports whether the event was accepted before, and how many
@@ -214,10 +212,39 @@ func (s *Store) Event(ctx context.Context, tenant, id string) (postrider.Event, 
 	return e, deliveries, err
 }
 
-// eventDeliveries joins the two places where a delivery can be: what is not
-// settled is in the queue, and what became of the rest is its last attempt.
+// eventDeliveries joins the places where a delivery can be. They are read in
+// the order in which it passes them: out of a bundle into the queue, if it comes
+// to that, and from both into the log.
 func (s *Store) eventDeliveries(ctx context.Context, tenant, id string) ([]postrider.DeliveryStatus, error) {
-	var list []postrider.DeliveryStatus
+	bundled, err := s.bundledOf(ctx, tenant, id)
+	if err != nil {
+		return nil, err
+	}
+	list, err := s.queuedOf(ctx, tenant, id)
+	if err != nil {
+		return nil, err
+	}
+	page, err := s.Attempts(ctx, postrider.AttemptFilter{Tenant: tenant, EventID: id, Limit: maxEventAttempts})
+	if err != nil {
+		return nil, err
+	}
+	left := map[postrider.ID]bool{}
+	for i := range list {
+		left[list[i].WebhookID] = true
+	}
+	for i := range page.Attempts {
+		left[page.Attempts[i].WebhookID] = true
+	}
+	for i := range bundled {
+		if !left[bundled[i].WebhookID] {
+			list = append(list, bundled[i])
+		}
+	}
+	slices.SortFunc(list, func(a, b postrider.DeliveryStatus) int { return bytes.Compare(a.WebhookID[:], b.WebhookID[:]) })
+	return postrider.WithAttempts(list, page.Attempts), nil
+}
+
+func (s *Store) queuedOf(ctx context.Context, tenant, id string) (list []postrider.DeliveryStatus, err error) {
 	rows, err := s.read.QueryContext(ctx, eventQueueSQL, tenant, id, maxEventAttempts)
 	if err != nil {
 		return nil, fmt.Errorf("read an event's queued deliveries: %w", err)
@@ -232,12 +259,5 @@ func (s *Store) eventDeliveries(ctx context.Context, tenant, id string) ([]postr
 		d.NextAttemptAt = fromMicros(due)
 		list = append(list, d)
 	}
-	if err := rows.Err(); err != nil {
-		return nil, fmt.Errorf("read an event's queued deliveries: %w", err)
-	}
-	page, err := s.Attempts(ctx, postrider.AttemptFilter{Tenant: tenant, EventID: id, Limit: maxEventAttempts})
-	if err != nil {
-		return nil, err
-	}
-	return postrider.WithAttempts(list, page.Attempts), nil
+	return list, rows.Err()
 }

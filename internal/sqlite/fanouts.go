@@ -25,8 +25,11 @@ FROM fanouts f CROSS JOIN events e ON e.tenant_id = f.tenant_id AND e.id = f.eve
 // it came is written with them, so that it goes on from there after a crash.
 func (s *Store) Expand(ctx context.Context, tenant, event string, deliveries []postrider.Delivery, done bool) error {
 	return s.write(ctx, func(tx tx) error {
-		if err := s.insertDeliveries(tx, deliveries, time.Now()); err != nil {
-			return err
+		now := time.Now()
+		for i := range deliveries {
+			if err := s.acceptDelivery(tx, &deliveries[i], true, now); err != nil {
+				return err
+			}
 		}
 		if done {
 			_, err := tx.exec(deleteFanout, tenant, event)
@@ -35,6 +38,19 @@ func (s *Store) Expand(ctx context.Context, tenant, event string, deliveries []p
 		_, err := tx.exec(advanceFanout, lastOf(deliveries), tenant, event)
 		return err
 	})
+}
+
+// queueNew puts a new delivery into the queue.
+func (s *Store) queueNew(tx tx, d *postrider.Delivery, due int64) error {
+	if _, err := tx.exec(insertDelivery, d.Tenant, d.EventID, d.WebhookID[:], string(d.Trigger), 0, 0, micros(d.AcceptedAt), due); err != nil {
+		return err
+	}
+	if d.Claimed {
+		s.claims.hold(&claim{key: d.DeliveryKey, due: due})
+	} else {
+		s.claims.lookFrom(d.WebhookID, due)
+	}
+	return nil
 }
 
 // lastOf is the last webhook that deliveries go to; they are never none.

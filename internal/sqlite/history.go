@@ -19,7 +19,8 @@ DELETE FROM attempts WHERE tenant_id = ? AND id <= ?`)
 DELETE FROM events WHERE tenant_id = ?1 AND id = ?2
     AND NOT EXISTS (SELECT 1 FROM attempts INDEXED BY attempts_event WHERE tenant_id = ?1 AND event_id = ?2)
     AND NOT EXISTS (SELECT 1 FROM queue WHERE tenant_id = ?1 AND event_id = ?2)
-    AND NOT EXISTS (SELECT 1 FROM fanouts WHERE tenant_id = ?1 AND event_id = ?2)`)
+    AND NOT EXISTS (SELECT 1 FROM fanouts WHERE tenant_id = ?1 AND event_id = ?2)
+    AND NOT EXISTS (SELECT 1 FROM bundles WHERE bundles.accepted_in = events.accepted_in)`)
 	dropUndelivered = prepared(`
 DELETE FROM events WHERE (tenant_id, id) IN
     (SELECT tenant_id, id FROM events INDEXED BY events_undelivered WHERE deliveries = 0 AND created_at < ? LIMIT ?)`)
@@ -27,6 +28,7 @@ DELETE FROM events WHERE (tenant_id, id) IN
 DELETE FROM webhooks WHERE (tenant_id, id) IN
     (SELECT tenant_id, id FROM webhooks WHERE deleted_at < ?
         AND NOT EXISTS (SELECT 1 FROM queue WHERE queue.webhook_id = webhooks.id)
+        AND NOT EXISTS (SELECT 1 FROM bundles WHERE bundles.webhook_id = webhooks.id)
         AND NOT EXISTS (SELECT 1 FROM attempts INDEXED BY attempts_webhook
             WHERE attempts.tenant_id = webhooks.tenant_id AND attempts.webhook_id = webhooks.id) LIMIT ?)`)
 )
@@ -43,18 +45,22 @@ const historyPart = 200
 // The space is used again for what comes; the file does not shrink.
 func (s *Store) DropHistory(ctx context.Context, olderThan time.Duration) error {
 	before := time.Now().Add(-olderThan)
+	// What still waits would keep the other events of its bundle.
+	if err := s.spillBefore(ctx, micros(before)); err != nil {
+		return fmt.Errorf("queue what has waited for long: %w", err)
+	}
 	tenants, err := s.Tenants(ctx)
 	if err != nil {
 		return err
 	}
 	for i := range tenants {
 		tenant := tenants[i].Name
-		if err := s.inParts(ctx, func(tx tx) (int, error) { return dropPart(tx, tenant, idAt(before)) }); err != nil {
+		if err := s.inParts(ctx, historyPart, func(tx tx) (int, error) { return dropPart(tx, tenant, idAt(before)) }); err != nil {
 			return fmt.Errorf("drop the attempts of a tenant: %w", err)
 		}
 	}
 	for _, drop := range []statement{dropUndelivered, dropWebhooks} {
-		if err := s.inParts(ctx, func(tx tx) (int, error) {
+		if err := s.inParts(ctx, historyPart, func(tx tx) (int, error) {
 			n, err := tx.exec(drop, micros(before), historyPart)
 			return int(n), err
 		}); err != nil {
@@ -65,7 +71,7 @@ func (s *Store) DropHistory(ctx context.Context, olderThan time.Duration) error 
 }
 
 // inParts takes steps until one of them is not a whole one.
-func (s *Store) inParts(ctx context.Context, step func(tx) (int, error)) error {
+func (s *Store) inParts(ctx context.Context, part int, step func(tx) (int, error)) error {
 	for {
 		began := time.Now()
 		var removed int
@@ -75,7 +81,7 @@ func (s *Store) inParts(ctx context.Context, step func(tx) (int, error)) error {
 		}); err != nil {
 			return err
 		}
-		if removed < historyPart {
+		if removed < part {
 			return nil
 		}
 		rest := time.NewTimer(2 * time.Since(began))

@@ -47,6 +47,8 @@ func readSQL() [][2]string {
 		{"event types", eventTypesSQL},
 		{"event", eventSQL},
 		{"an event's queued deliveries", eventQueueSQL},
+		{"an event's bundles", bundlesOfEventSQL},
+		{"last transaction", lastTransactionSQL},
 		{"attempt", attemptSQL},
 		{"last attempt", lastAttemptSQL},
 		{"waiting webhooks", waitingSQL},
@@ -91,7 +93,7 @@ func readSQL() [][2]string {
 
 // whole are the tables that may be read from one end to the other: what the
 // registry and the expander load at the start, and what a query computes.
-var whole = regexp.MustCompile(`^SCAN (tenants|api_keys|webhooks|event_types|f|CONSTANT ROW|attempts|webhook|page|ahead)$`)
+var whole = regexp.MustCompile(`^SCAN (tenants|api_keys|webhooks|event_types|f|CONSTANT ROW|attempts|webhook|page|ahead|bundled)$`)
 
 // The queries that may read those tables whole. Attempts, page and ahead are
 // there the names of bounded inner queries, webhook that of the skipping one.
@@ -151,8 +153,9 @@ func fillTables(t *testing.T, s *Store) {
 	for _, fill := range []string{
 		`INSERT INTO webhooks SELECT 't' || i % 7, randomblob(16), 'u', 'c', NULL, '[]', 1, '', 0, 0, NULL, 0, 0, 0, 0, NULL, 0,
     NULL, NULL, NULL, i, i, NULL FROM n`,
-		`INSERT INTO events SELECT 't' || i % 7, i, 'room_status.updated', NULL, i, i % 3, x'7b7d' FROM n`,
-		`INSERT INTO queue SELECT 't' || i % 7, i, CAST(i % 50 AS BLOB), 'event', 0, 0, i, i, NULL FROM n`,
+		`INSERT INTO events SELECT 't' || i % 7, i, 'room_status.updated', NULL, i, i % 3, x'7b7d', i FROM n`,
+		`INSERT INTO bundles SELECT i, CAST(i % 50 AS BLOB), i, 't' || i % 7, 1, x'00' FROM n`,
+		`INSERT INTO queue SELECT 't' || i % 7, i, CAST(i % 50 AS BLOB), 'event', 0, 0, i, i FROM n`,
 		`INSERT INTO attempts SELECT 't' || i % 7, randomblob(16), CAST(i % 50 AS BLOB), i, 'room_status.updated', 1, 'event', i, 'u',
     iif(i % 5, 'success', 'failure'), 200, '', '', NULL, '', '', 0, 0, 0, 0, 0, 0, '', '', NULL FROM n`,
 		`INSERT INTO idempotency_keys SELECT 's', i, x'00', '[]', i FROM n`,

@@ -23,7 +23,9 @@ INSERT INTO replays (` + replayColumns + `, open) VALUES (?, ?, ?, ?, ?, ?, ?, ?
 	closeReplay     = prepared(`UPDATE replays SET open = 0 WHERE tenant_id = ? AND id = ?`)
 	forgetReplays   = prepared(`DELETE FROM replays WHERE open = 0 AND ended_at < ?`)
 	findWebhook     = prepared(`SELECT 1 FROM webhooks WHERE tenant_id = ? AND id = ? AND deleted_at IS NULL`)
-	countQueued     = prepared(`SELECT count(*) FROM (SELECT 1 FROM queue WHERE webhook_id = ? LIMIT ?) AS ahead`)
+	countQueued     = prepared(`
+SELECT (SELECT count(*) FROM (SELECT 1 FROM queue WHERE webhook_id = ?1 LIMIT ?2) AS ahead)
+    + (SELECT coalesce(sum(size), 0) FROM (SELECT size FROM bundles WHERE webhook_id = ?1 LIMIT ?2) AS bundled)`)
 	collectDelivery = prepared(`
 INSERT INTO replay_deliveries (replay_id, accepted_at, event_id, attempts) VALUES (?1, ?2, ?3, ?4) ON CONFLICT DO NOTHING`)
 	recountDelivery = prepared(`UPDATE replay_deliveries SET attempts = ?4 WHERE replay_id = ?1 AND accepted_at = ?2 AND event_id = ?3`)
@@ -248,10 +250,12 @@ func (s *Store) queueCollected(tx tx, r *postrider.Replay, room int) error {
 	now := time.Now()
 	for i := range page {
 		a := &page[i]
-		n, err := tx.exec(queueReplayed, r.Tenant, a.eventID, r.WebhookID[:], string(postrider.TriggerReplay), a.number, s.dueNow(now))
+		due := s.dueNow(now)
+		n, err := tx.exec(queueReplayed, r.Tenant, a.eventID, r.WebhookID[:], string(postrider.TriggerReplay), a.number, due)
 		if err != nil {
 			return err
 		}
+		s.claims.lookFrom(r.WebhookID, due)
 		if _, err := tx.exec(dropCollected, r.ID[:], a.accepted, a.eventID); err != nil {
 			return err
 		}

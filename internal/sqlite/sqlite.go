@@ -45,23 +45,20 @@ type Sealer = interface {
 // A Store is an open database. Its methods may be called concurrently.
 type Store struct {
 	writer
-	read   *sql.DB
-	lock   *os.File
-	sealer Sealer
-	run    postrider.ID // whose claims are valid
-
+	read    *sql.DB
+	lock    *os.File
+	sealer  Sealer
 	lastDue int64 // owned by the writer: due times of new deliveries strictly rise
 	tallied int64 // owned by the writer: the minute in which old tallies were last removed
 }
 
 // Open opens or makes the database in dir and brings its schema up to date.
-// Only one process at a time can have it open. Claims of earlier runs are
-// void from here on.
+// Only one process at a time can have it open.
 func Open(ctx context.Context, dir string, sealer Sealer) (_ *Store, err error) {
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return nil, fmt.Errorf("make the data directory: %w", err)
 	}
-	s := &Store{sealer: sealer, run: postrider.NewID()}
+	s := &Store{sealer: sealer}
 	s.writer.failed.set = make(chan struct{})
 	defer func() {
 		if err != nil {
@@ -80,6 +77,11 @@ func Open(ctx context.Context, dir string, sealer Sealer) (_ *Store, err error) 
 	}
 	s.read.SetMaxOpenConns(readers)
 	s.read.SetMaxIdleConns(readers)
+	var last sql.NullInt64
+	if err := s.read.QueryRowContext(ctx, lastTransactionSQL).Scan(&last); err != nil {
+		return nil, fmt.Errorf("look for the last transaction: %w", err)
+	}
+	s.writer.claims = newClaims(max(last.Int64+1, micros(time.Now())))
 	if s.writer.conn, err = openConn(s.read.Driver(), dsn(path, "")); err != nil {
 		return nil, err
 	}

@@ -140,7 +140,10 @@ func (s *Store) Tallies(ctx context.Context, q postrider.TallyQuery) ([]postride
 	return list, nil
 }
 
-const oldestSQL = `SELECT min(due_at) FROM queue WHERE webhook_id = ?`
+const oldestSQL = `
+SELECT min(due_at) FROM (
+    SELECT min(due_at) AS due_at FROM queue WHERE webhook_id = ?1
+    UNION ALL SELECT min(due_at) FROM bundles WHERE webhook_id = ?1)`
 
 // OldestDue returns since when the oldest unsettled delivery of the webhooks
 // has been due; the zero time when none of theirs is.

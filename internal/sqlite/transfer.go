@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -44,8 +45,12 @@ var notKept = map[string][]string{
 
 // Export hands over all rows: first about how many each table has, then row by
 // row, in slices that are used again. The directory's lock keeps others out
-// meanwhile; this store must not be written to.
+// meanwhile; this store must not be written to. What waits in bundles is put
+// into the queue before, since only that moves.
 func (s *Store) Export(ctx context.Context, begin func(rows []int64) error, row func(*postrider.ExportTable, []any) error) error {
+	if err := s.spillBefore(ctx, math.MaxInt64); err != nil {
+		return fmt.Errorf("queue what is in bundles: %w", err)
+	}
 	rows := make([]int64, len(postrider.ExportTables))
 	for i := range postrider.ExportTables {
 		if err := s.read.QueryRowContext(ctx, `SELECT count(*) FROM `+postrider.ExportTables[i].Name).Scan(&rows[i]); err != nil {

@@ -26,7 +26,8 @@ const webhooksSQL = `
 SELECT tenant_id, id, url, content_type, sealed, events, active, description, insecure_ssl, timeout, retry_schedule,
     disabled_at, disabled_code, disabled_reason, created_at, updated_at, deleted_at, max_in_flight, rate_limit, ordered,
     paused, failing_since, failing_warned
-FROM webhooks WHERE deleted_at IS NULL OR EXISTS (SELECT 1 FROM queue WHERE queue.webhook_id = webhooks.id)`
+FROM webhooks WHERE deleted_at IS NULL OR EXISTS (SELECT 1 FROM queue WHERE queue.webhook_id = webhooks.id)
+    OR EXISTS (SELECT 1 FROM bundles WHERE bundles.webhook_id = webhooks.id)`
 
 // sealedPart is what of a webhook is encrypted.
 type sealedPart struct {

@@ -17,7 +17,8 @@ import (
 // several share a transaction, the next one does not begin at once: the batch
 // size adapts by itself to the load.
 type writer struct {
-	conn *conn
+	conn   *conn
+	claims claims
 
 	mu      sync.Mutex
 	pending []*operation
@@ -201,6 +202,14 @@ func (w *writer) transact(batch []*operation) (err error) {
 		return err
 	}
 	t := tx{w.conn}
+	w.claims.begin()
+	defer func() {
+		if err == nil {
+			w.claims.committed()
+		} else {
+			w.claims.rolledBack()
+		}
+	}()
 	if _, err := t.exec(beginTx); err != nil {
 		return userError(err)
 	}
@@ -208,6 +217,9 @@ func (w *writer) transact(batch []*operation) (err error) {
 		if err = op.run(t); err != nil {
 			break
 		}
+	}
+	if err == nil {
+		err = w.claims.writeDrafts(t)
 	}
 	if err == nil {
 		_, err = t.exec(commitTx)
