@@ -5,7 +5,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"net/http"
 	"slices"
 	"strconv"
 	"strings"
@@ -47,7 +46,7 @@ func (b *batch) addAttempt(settlement *postrider.Settlement) {
 	}
 	r.bool(o.Response.Truncated).text(a.EventID).text(a.EventType).text(string(a.Trigger)).text(string(a.Status)).
 		text(string(o.Failure)).text(validText(a.URL)).text(o.RemoteIP).text(o.TLSVersion).text(validText(o.Detail)).
-		bytes(encodeHeader(a.RequestHeader)).bytes(encodeHeader(o.Response.Header))
+		text(postrider.FormatHeader(a.RequestHeader)).text(postrider.FormatHeader(o.Response.Header))
 	if len(o.Response.Body) > 0 {
 		r.bytes(o.Response.Body)
 	} else {
@@ -59,39 +58,6 @@ func (b *batch) addAttempt(settlement *postrider.Settlement) {
 // have put something else into what is said of it.
 func validText(s string) string {
 	return strings.ToValidUTF8(strings.ReplaceAll(s, "\x00", ""), "\ufffd")
-}
-
-// encodeHeader writes headers as lines, sorted by name, in their exact
-// spelling.
-func encodeHeader(h http.Header) []byte {
-	names := make([]string, 0, 16)
-	size := 0
-	for name, values := range h {
-		names = append(names, name)
-		for _, value := range values {
-			size += len(name) + len(value) + 3
-		}
-	}
-	slices.Sort(names)
-	b := make([]byte, 0, size)
-	for _, name := range names {
-		for _, value := range h[name] {
-			b = append(b, name...)
-			b = append(b, ": "...)
-			b = append(b, value...)
-			b = append(b, '\n')
-		}
-	}
-	return b
-}
-
-func decodeHeader(text []byte) http.Header {
-	h := http.Header{}
-	for line := range strings.Lines(string(text)) {
-		name, value, _ := strings.Cut(strings.TrimSuffix(line, "\n"), ": ")
-		h[name] = append(h[name], value)
-	}
-	return h
 }
 
 const (
@@ -269,7 +235,7 @@ func (s *Store) Attempt(ctx context.Context, tenant string, id postrider.ID) (po
 		if err != nil {
 			return fmt.Errorf("read an attempt: %w", err)
 		}
-		a.RequestHeader, a.Outcome.Response.Header = decodeHeader(request), decodeHeader(response)
+		a.RequestHeader, a.Outcome.Response.Header = postrider.ParseHeader(string(request)), postrider.ParseHeader(string(response))
 		of, err := eventDays(ctx, c, tenant, []string{a.EventID})
 		if err != nil {
 			return err

@@ -2,7 +2,6 @@ package postgres
 
 import (
 	"context"
-	"encoding/json"
 	"fmt"
 	"time"
 
@@ -33,39 +32,6 @@ ON CONFLICT (tenant_id, id) DO UPDATE SET url = $3, content_type = $4, sealed = 
     OR EXISTS (SELECT 1 FROM nodes n JOIN queue q ON q.node = n.id AND q.webhook_id = w.id)`
 )
 
-// sealedPart is what of a webhook is encrypted.
-type sealedPart struct {
-	Secret   string            `json:"secret,omitempty"`
-	Previous []sealedSecret    `json:"previous,omitempty"`
-	Headers  map[string]string `json:"headers,omitempty"`
-}
-
-type sealedSecret struct {
-	Secret string `json:"secret"`
-	Until  int64  `json:"until"` // microseconds since 1970
-}
-
-// sealedPartOf is nil for a webhook that has nothing to hide.
-func sealedPartOf(w *postrider.Webhook) *sealedPart {
-	if w.Secret == "" && len(w.Previous) == 0 && len(w.Headers) == 0 {
-		return nil
-	}
-	part := &sealedPart{Secret: string(w.Secret), Headers: w.Headers}
-	for _, old := range w.Previous {
-		part.Previous = append(part.Previous, sealedSecret{string(old.Secret), old.Until.UnixMicro()})
-	}
-	return part
-}
-
-func (p *sealedPart) into(w *postrider.Webhook) {
-	w.Secret, w.Headers = postrider.Secret(p.Secret), p.Headers
-	for _, old := range p.Previous {
-		w.Previous = append(w.Previous, postrider.PreviousSecret{
-			Secret: postrider.Secret(old.Secret), Until: time.UnixMicro(old.Until).UTC(),
-		})
-	}
-}
-
 // PutWebhook writes a webhook, new or changed.
 func (s *Store) PutWebhook(ctx context.Context, w postrider.Webhook) error {
 	args, err := s.webhookRow(&w)
@@ -81,12 +47,12 @@ func (s *Store) PutWebhook(ctx context.Context, w postrider.Webhook) error {
 
 func (s *Store) webhookRow(w *postrider.Webhook) ([]any, error) {
 	var sealed []byte
-	if part := sealedPartOf(w); part != nil {
-		plain, err := json.Marshal(part) //nolint:gosec // it is sealed in the next step
-		if err != nil {
-			return nil, fmt.Errorf("encode the webhook's secrets: %w", err)
-		}
-		sealed = s.o.Sealer.Seal(plain, w.ID[:])
+	hidden, err := w.Hidden()
+	if err != nil {
+		return nil, err
+	}
+	if hidden != nil {
+		sealed = s.o.Sealer.Seal(hidden, w.ID[:])
 	}
 	var schedule []int64 // nil: NULL
 	if w.RetrySchedule != nil {
@@ -135,11 +101,9 @@ func (s *Store) scanWebhook(row pgx.CollectableRow) (w postrider.Webhook, err er
 		if err != nil {
 			return w, fmt.Errorf("decrypt webhook %s: %w", w.ID, err)
 		}
-		var part sealedPart
-		if err := json.Unmarshal(plain, &part); err != nil {
-			return w, fmt.Errorf("decode its secrets: %w", err)
+		if err := w.Reveal(plain); err != nil {
+			return w, err
 		}
-		part.into(&w)
 	}
 	if schedule != nil {
 		w.RetrySchedule = make([]time.Duration, len(schedule))

@@ -7,7 +7,6 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
-	"net/http"
 	"slices"
 	"strings"
 	"time"
@@ -31,42 +30,8 @@ func recordAttempt(tx tx, a *postrider.Attempt) error {
 		micros(a.At), a.URL, string(a.Status), o.StatusCode, string(o.Failure), o.Detail, optional(a.NextAttemptAt),
 		o.RemoteIP, o.TLSVersion, o.Timings.DNS.Microseconds(), o.Timings.Connect.Microseconds(),
 		o.Timings.TLS.Microseconds(), o.Timings.FirstByte.Microseconds(), o.Timings.Total.Microseconds(),
-		o.Response.Truncated, encodeHeader(a.RequestHeader), encodeHeader(o.Response.Header), body)
+		o.Response.Truncated, postrider.FormatHeader(a.RequestHeader), postrider.FormatHeader(o.Response.Header), body)
 	return err
-}
-
-// encodeHeader writes headers as lines, sorted by name, in their exact
-// spelling: compact, and readable in the database.
-func encodeHeader(h http.Header) string {
-	names := make([]string, 0, 16)
-	size := 0
-	for name, values := range h {
-		names = append(names, name)
-		for _, value := range values {
-			size += len(name) + len(value) + 3
-		}
-	}
-	slices.Sort(names)
-	var b strings.Builder
-	b.Grow(size)
-	for _, name := range names {
-		for _, value := range h[name] {
-			b.WriteString(name)
-			b.WriteString(": ")
-			b.WriteString(value)
-			b.WriteByte('\n')
-		}
-	}
-	return b.String()
-}
-
-func decodeHeader(text string) http.Header {
-	h := http.Header{}
-	for line := range strings.Lines(text) {
-		name, value, _ := strings.Cut(strings.TrimSuffix(line, "\n"), ": ")
-		h[name] = append(h[name], value)
-	}
-	return h
 }
 
 const (
@@ -228,7 +193,7 @@ func (s *Store) Attempt(ctx context.Context, tenant string, id postrider.ID) (po
 	if err != nil {
 		return a, fmt.Errorf("read an attempt: %w", err)
 	}
-	a.RequestHeader, a.Outcome.Response.Header = decodeHeader(request), decodeHeader(response)
+	a.RequestHeader, a.Outcome.Response.Header = postrider.ParseHeader(request), postrider.ParseHeader(response)
 	// The body is not stored twice: it is the payload, wrapped as it was then.
 	if values := a.RequestHeader["Content-Type"]; len(values) > 0 {
 		a.RequestBody = postrider.ContentType(values[0]).Wrap(payload)

@@ -29,37 +29,6 @@ SELECT tenant_id, id, url, content_type, sealed, events, active, description, in
 FROM webhooks WHERE deleted_at IS NULL OR EXISTS (SELECT 1 FROM queue WHERE queue.webhook_id = webhooks.id)
     OR EXISTS (SELECT 1 FROM bundles WHERE bundles.webhook_id = webhooks.id)`
 
-// sealedPart is what of a webhook is encrypted.
-type sealedPart struct {
-	Secret   string            `json:"secret,omitempty"`
-	Previous []sealedSecret    `json:"previous,omitempty"`
-	Headers  map[string]string `json:"headers,omitempty"`
-}
-
-type sealedSecret struct {
-	Secret string `json:"secret"`
-	Until  int64  `json:"until"`
-}
-
-// sealedPartOf is nil for a webhook that has nothing to hide.
-func sealedPartOf(w *postrider.Webhook) *sealedPart {
-	if w.Secret == "" && len(w.Previous) == 0 && len(w.Headers) == 0 {
-		return nil
-	}
-	part := &sealedPart{Secret: string(w.Secret), Headers: w.Headers}
-	for _, old := range w.Previous {
-		part.Previous = append(part.Previous, sealedSecret{string(old.Secret), micros(old.Until)})
-	}
-	return part
-}
-
-func (p *sealedPart) into(w *postrider.Webhook) {
-	w.Secret, w.Headers = postrider.Secret(p.Secret), p.Headers
-	for _, old := range p.Previous {
-		w.Previous = append(w.Previous, postrider.PreviousSecret{Secret: postrider.Secret(old.Secret), Until: fromMicros(old.Until)})
-	}
-}
-
 // PutWebhook writes a webhook, new or changed.
 func (s *Store) PutWebhook(ctx context.Context, w postrider.Webhook) error {
 	args, err := s.webhookRow(&w)
@@ -78,12 +47,12 @@ func (s *Store) webhookRow(w *postrider.Webhook) ([]any, error) {
 		return nil, fmt.Errorf("encode the webhook's events: %w", err)
 	}
 	var sealed, schedule any
-	if part := sealedPartOf(w); part != nil {
-		plain, err := json.Marshal(part) //nolint:gosec // it is sealed in the next step
-		if err != nil {
-			return nil, fmt.Errorf("encode the webhook's secrets: %w", err)
-		}
-		sealed = s.sealer.Seal(plain, w.ID[:])
+	hidden, err := w.Hidden()
+	if err != nil {
+		return nil, err
+	}
+	if hidden != nil {
+		sealed = s.sealer.Seal(hidden, w.ID[:])
 	}
 	if w.RetrySchedule != nil {
 		waits := make([]int64, len(w.RetrySchedule))
@@ -149,11 +118,9 @@ func (s *Store) scanWebhook(rows *sql.Rows) (w postrider.Webhook, err error) {
 		if err != nil {
 			return w, fmt.Errorf("decrypt webhook %s: %w", w.ID, err)
 		}
-		var part sealedPart
-		if err := json.Unmarshal(plain, &part); err != nil {
-			return w, fmt.Errorf("decode its secrets: %w", err)
+		if err := w.Reveal(plain); err != nil {
+			return w, err
 		}
-		part.into(&w)
 	}
 	if schedule.Valid {
 		var waits []int64
