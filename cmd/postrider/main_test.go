@@ -248,6 +248,55 @@ func TestBench_LosesNothing(t *testing.T) {
 	}
 }
 
+// Two nodes on a database lose nothing, and the database is left as it was. One
+// that has something in it stays as it is.
+func TestBench_OnADatabaseLeavesItEmpty(t *testing.T) {
+	cluster, err := pgtest.Start(false)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := cluster.Stop(); err != nil {
+			t.Error(err)
+		}
+	})
+	measure := func() (stdout, stderr string, err error) {
+		var out, words bytes.Buffer
+		command := exec.CommandContext(t.Context(), "postrider", "bench", "nodes", "--database-url", cluster.URL("postgres"), "--count", "200",
+			"--connections", "4", "--bare-for=-1s", "--dir", t.TempDir(), "--json")
+		command.Stdout, command.Stderr = &out, &words
+		err = command.Run()
+		return out.String(), words.String(), err
+	}
+	stdout, stderr, err := measure()
+	if err != nil {
+		t.Fatalf("got %v, want exit code 0\n%s", err, stderr)
+	}
+	var result struct {
+		Expected, Lost int
+		Load           struct{ Nodes int }
+		Delivered      float64 `json:"delivered_per_second"`
+		One            float64 `json:"delivered_by_one_per_second"`
+		Ratio          float64 `json:"delivered_of_one"`
+	}
+	if err := json.Unmarshal([]byte(stdout), &result); err != nil {
+		t.Fatalf("read %s: %v", stdout, err)
+	}
+	if result.Expected != 400 || result.Lost != 0 || result.Load.Nodes != 2 || result.Delivered <= 0 || result.One <= 0 || result.Ratio <= 0 {
+		t.Errorf("got %s, want 400 deliveries, none lost, by two nodes and by one", stdout)
+	}
+	if err := cluster.Do(t.Context(), "postgres", `CREATE TABLE zzz (a int)`); err != nil {
+		t.Fatal(err)
+	}
+	// Whatever the run had left would be named before it.
+	if _, stderr, err := measure(); err == nil || !strings.Contains(stderr, "postrider: error: --database-url: The database is not empty: it has zzz.") {
+		t.Errorf("got %v, %s, want a database with a table refused", err, stderr)
+	}
+	if err := cluster.Do(t.Context(), "postgres", `DROP TABLE zzz`); err != nil {
+		t.Errorf("the table is gone: %v", err)
+	}
+}
+
 func TestSink_CountsWhatItGot(t *testing.T) {
 	command := exec.CommandContext(t.Context(), "postrider", "sink", "--listen", "127.0.0.1:0", "--status", "503")
 	out, err := command.StdoutPipe()

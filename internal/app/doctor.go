@@ -10,6 +10,17 @@ import (
 	"postrider/internal/postgres"
 )
 
+// CheckEmpty refuses a database that has anything in it.
+func CheckEmpty(ctx context.Context, url postrider.Secret) error {
+	return postgres.CheckEmpty(ctx, string(url))
+}
+
+// DropTables removes the store, with all that is in it, from a database that
+// was made for a trial.
+func DropTables(ctx context.Context, url postrider.Secret) error {
+	return postgres.DropTables(ctx, string(url))
+}
+
 // What is worth a warning of a database.
 const (
 	slowDatabase   = 5 * time.Millisecond

@@ -103,7 +103,7 @@ func (s *stage) probe(ctx context.Context) (*probe, error) {
 // during probes while something is done, and returns what it saw.
 func (p *probe) during(ctx context.Context, do func() error) (*Percentiles, error) {
 	s := p.stage
-	g, err := newGenerator(ctx, s.server, 1, minPayload)
+	g, err := newGenerator(ctx, 1, minPayload, s.server)
 	if err != nil {
 		return nil, err
 	}

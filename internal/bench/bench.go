@@ -9,6 +9,8 @@ package bench
 
 import (
 	"context"
+	"crypto/rand"
+	"encoding/base64"
 	"errors"
 	"fmt"
 	"io"
@@ -41,6 +43,11 @@ type Options struct {
 	AdminKey string // of the server at URL
 	PID      int    // of the server at URL, for its CPU and memory; 0: not told
 
+	// Database is where the children keep their store instead; nil: each in its
+	// own directory.
+	Database *Database
+	Nodes    int // servers on the database, where the scenario has several
+
 	Executable string   // of the child; empty: this one
 	ServeArgs  []string // more flags of the child's serve
 	Dir        string   // where the child's data directory is made; empty: the system's place for temporary files
@@ -49,6 +56,24 @@ type Options struct {
 	Stdout   io.Writer // results
 	Stderr   io.Writer // words
 	Progress bool      // Stderr is a terminal: draw a progress bar
+}
+
+// A Database is an empty one of PostgreSQL, which is the benchmark's for the
+// time. How to look into it is told by who gives it.
+type Database struct {
+	URL   string
+	Check func(context.Context) error // refuses one that is not empty
+	Clear func(context.Context) error // removes what the children have made
+
+	key string // with which the children encrypt there
+}
+
+// store is the engine of the children's store, where it is not the usual one.
+func (o Options) store() string {
+	if o.Database == nil {
+		return ""
+	}
+	return "postgresql"
 }
 
 const (
@@ -75,6 +100,13 @@ func (o Options) withDefaults() (Options, error) {
 	if o.Dir == "" {
 		o.Dir = os.TempDir()
 	}
+	if o.Database != nil {
+		key := make([]byte, 32)
+		rand.Read(key)
+		database := *o.Database
+		database.key = base64.StdEncoding.EncodeToString(key)
+		o.Database = &database
+	}
 	if o.Executable == "" && o.URL == "" {
 		self, err := os.Executable()
 		if err != nil {
@@ -100,6 +132,12 @@ func (o Options) check() error {
 	within("payload", o.Payload, minPayload, 8<<20)
 	within("batch", o.Batch, 1, 1000)
 	within("webhooks", o.Webhooks, 1, 20_000)
+	within("nodes", o.Nodes, 2, 16)
+	if o.Database != nil && o.URL != "" {
+		faults.Add(&postrider.Error{
+			Kind: postrider.Invalid, Field: "database_url", Code: "not_ours", Detail: "It is for servers that are started, and one that runs already was given.",
+		})
+	}
 	if o.Rate < 0 || o.Rate > 100_000 {
 		faults.Add(&postrider.Error{
 			Kind: postrider.Invalid, Field: "rate", Code: "out_of_range", Detail: "It is at most 100,000 events a second.",
@@ -122,6 +160,7 @@ type scenario struct {
 	about string
 	load  Load
 	own   bool // it starts and kills the server: a child only
+	empty bool // each start is on a store of its own, which a database is not
 	lone  bool // without the bare loop
 	run   func(ctx context.Context, s *stage) error
 }
@@ -170,8 +209,31 @@ var scenarios = []scenario{
 	},
 	{
 		name: "idle", about: "an empty store and nothing to do",
-		run: idle, own: true, lone: true,
+		run: idle, own: true, lone: true, empty: true,
 	},
+	{
+		name: "nodes", about: "servers on one database, published to in turn, held against one",
+		load: Load{Events: 40_000, Webhooks: 1, Connections: 64, Batch: 1, Payload: 512, Nodes: 2}, run: nodes, own: true,
+	},
+}
+
+// refuse says why a scenario cannot run with the options.
+func (s *scenario) refuse(o Options) error {
+	refused := &postrider.Error{Kind: postrider.Invalid, Field: "scenario"}
+	switch {
+	case s.own && o.URL != "":
+		refused.Code = "needs_child"
+		refused.Detail = fmt.Sprintf("The scenario %s starts and kills the server: it runs without a URL only.", s.name)
+	case s.load.Nodes > 0 && o.Database == nil:
+		refused.Code = "needs_database"
+		refused.Detail = fmt.Sprintf("The scenario %s has several servers on one database: give an empty one with --database-url.", s.name)
+	case s.empty && o.Database != nil:
+		refused.Code = "needs_directory"
+		refused.Detail = fmt.Sprintf("The scenario %s starts on one empty store after another: it runs without a database only.", s.name)
+	default:
+		return nil
+	}
+	return refused
 }
 
 // Scenarios are the names that Options takes, each with what it is about.
@@ -182,8 +244,9 @@ func Scenarios() (list [][2]string) {
 	return list
 }
 
-// choose finds scenarios by name, or by the part of it before a dash.
-func choose(names []string) (chosen []scenario, err error) {
+// choose finds scenarios by name, or by the part of it before a dash. All are
+// those that run with or without a database.
+func choose(names []string, database bool) (chosen []scenario, err error) {
 	var faults postrider.Faults
 	known := make([]string, 0, len(scenarios))
 	for _, s := range scenarios {
@@ -192,7 +255,11 @@ func choose(names []string) (chosen []scenario, err error) {
 	for _, name := range names {
 		before := len(chosen)
 		for _, s := range scenarios {
-			if name == s.name || name == "all" || strings.HasPrefix(s.name, name+"-") {
+			runs := s.load.Nodes == 0
+			if database {
+				runs = !s.empty
+			}
+			if name == s.name || name == "all" && runs || strings.HasPrefix(s.name, name+"-") {
 				chosen = append(chosen, s)
 			}
 		}
@@ -216,16 +283,18 @@ func Run(ctx context.Context, o Options) ([]Result, error) {
 	if err != nil {
 		return nil, err
 	}
-	chosen, err := choose(o.Scenarios)
+	chosen, err := choose(o.Scenarios, o.Database != nil)
 	if err != nil {
 		return nil, err
 	}
 	for _, s := range chosen {
-		if s.own && o.URL != "" {
-			return nil, &postrider.Error{
-				Kind: postrider.Invalid, Field: "scenario", Code: "needs_child",
-				Detail: fmt.Sprintf("The scenario %s starts and kills the server: it runs without a URL only.", s.name),
-			}
+		if err := s.refuse(o); err != nil {
+			return nil, err
+		}
+	}
+	if o.Database != nil {
+		if err := o.Database.Check(ctx); err != nil {
+			return nil, err
 		}
 	}
 	machine, err := look(o.Dir)

@@ -2,6 +2,7 @@ package bench
 
 import (
 	"bytes"
+	"context"
 	"encoding/json"
 	"errors"
 	"math"
@@ -16,6 +17,12 @@ import (
 	"postrider"
 )
 
+// refusing is a database that has something in it.
+var refusing = &Database{
+	Check: func(context.Context) error { return &postrider.Error{Kind: postrider.Invalid, Code: "not_empty"} },
+	Clear: func(context.Context) error { panic("a database that is not the benchmark's is cleared") },
+}
+
 func TestRun_RefusesWhatItCannotDo(t *testing.T) {
 	for name, test := range map[string]struct {
 		options Options
@@ -27,6 +34,11 @@ func TestRun_RefusesWhatItCannotDo(t *testing.T) {
 		"a URL that is none":       {Options{URL: "127.0.0.1:8080", AdminKey: "k"}, "invalid_url"},
 		"a server without its key": {Options{URL: "http://127.0.0.1:8080"}, "required"},
 		"to kill a server":         {Options{URL: "http://127.0.0.1:8080", AdminKey: "k", Scenarios: []string{"restart"}}, "needs_child"},
+		"nodes without a database": {Options{Scenarios: []string{"nodes"}}, "needs_database"},
+		"empty stores in one":      {Options{Scenarios: []string{"idle"}, Database: refusing}, "needs_directory"},
+		"a database of another's":  {Options{URL: "http://127.0.0.1:8080", AdminKey: "k", Database: refusing}, "not_ours"},
+		"a database that is used":  {Options{Database: refusing}, "not_empty"},
+		"one node of several":      {Options{Scenarios: []string{"nodes"}, Database: refusing, Nodes: 1}, "out_of_range"},
 		"a payload without room":   {Options{Payload: 10}, "out_of_range"},
 		"too many in a batch":      {Options{Batch: 1001}, "out_of_range"},
 		"a negative rate":          {Options{Rate: -1}, "out_of_range"},
@@ -40,6 +52,29 @@ func TestRun_RefusesWhatItCannotDo(t *testing.T) {
 				t.Errorf("got %v, want code %s", err, test.code)
 			}
 		})
+	}
+}
+
+// Whatever a run comes to, the database is as it was before.
+func TestRun_ClearsTheDatabase(t *testing.T) {
+	cleared := errors.New("cleared")
+	_, err := Run(t.Context(), Options{Executable: "/bin/false", Dir: t.TempDir(), BareFor: -1, Database: &Database{
+		Check: func(context.Context) error { return nil }, Clear: func(context.Context) error { return cleared },
+	}})
+	if err == nil || !errors.Is(err, cleared) || !strings.Contains(err.Error(), "the tables of this run are left in the database") {
+		t.Errorf("got %v, want the server's end, and that something was left", err)
+	}
+}
+
+func TestChoose_TakesAllThatRunOnTheStore(t *testing.T) {
+	for database, want := range map[bool]string{false: "idle", true: "nodes"} {
+		chosen, err := choose([]string{"all"}, database)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := chosen[len(chosen)-1].name; got != want || len(chosen) != len(scenarios)-1 {
+			t.Errorf("database %v: got %d scenarios, the last %s, want all but one, the last %s", database, len(chosen), got, want)
+		}
 	}
 }
 
@@ -61,7 +96,7 @@ func TestChoose_TakesFamilies(t *testing.T) {
 		"idle noisy-dead":             {"idle", "noisy-dead"},
 		"throughput batch fanout ...": {"all"},
 	} {
-		chosen, err := choose(names)
+		chosen, err := choose(names, false)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -69,7 +104,7 @@ func TestChoose_TakesFamilies(t *testing.T) {
 		for _, s := range chosen {
 			got = append(got, s.name)
 		}
-		if len(got) == len(scenarios) {
+		if len(got) == len(scenarios)-1 { // nodes takes a database
 			got = append(got[:3], "...")
 		}
 		if joined := strings.Join(got, " "); joined != want {
@@ -130,6 +165,19 @@ func TestResult_ComparesWithBare(t *testing.T) {
 	r = Result{Load: Load{Rate: 500}, Delivered: 500, Bare: &Bare{Delivered: 500}}
 	if r.compare(); r.DeliveredRatio != nil {
 		t.Errorf("got ratio %v, want none at a given rate", *r.DeliveredRatio)
+	}
+}
+
+func TestResult_ComparesNodesWithOne(t *testing.T) {
+	r := Result{Scenario: "nodes", Load: Load{Nodes: 2}, Store: "postgresql", Delivered: 9000, OneNode: 10_000, Machine: Machine{Sync: &Percentiles{}}}
+	r.compare()
+	if r.NodesRatio == nil || *r.NodesRatio != 0.9 {
+		t.Errorf("got %v, want 0.9", r.NodesRatio)
+	}
+	for _, want := range []string{"  store              postgresql\n", "    by one node      10,000/s   all together 0.90 of it\n"} {
+		if table := r.table(); !strings.Contains(table, want) {
+			t.Errorf("got %s, want %q in it", table, want)
+		}
 	}
 }
 

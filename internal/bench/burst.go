@@ -16,33 +16,41 @@ func burst(ctx context.Context, s *stage) error {
 	if err := s.subscribeAll(ctx, r, s.load.Webhooks, func(int) string { return eventType(0) }); err != nil {
 		return err
 	}
+	_, err = s.flood(ctx, r, s.load.Events, s.result)
+	return err
+}
+
+// flood publishes a number of events as fast as the servers take them, after a
+// few that are not measured, and returns how long it took until the last one
+// had arrived.
+func (s *stage) flood(ctx context.Context, r *receiver, events int, into *Result) (took time.Duration, err error) {
 	g, err := s.generate(ctx)
 	if err != nil {
-		return err
+		return 0, err
 	}
 	if err := s.warmUp(ctx, r, g); err != nil {
-		return err
+		return 0, err
 	}
-	b, expected := r.open(s.load.Events, s.load.Webhooks), int64(s.load.Events)*int64(s.load.Webhooks)
+	b, expected := r.open(events, s.load.Webhooks), int64(events)*int64(s.load.Webhooks)
 	s.bar.Count("deliveries", b.towards(expected))
 	meter, began := s.meter(), time.Now()
 	if err := g.burst(ctx, b, s.load.Batch); err != nil {
-		return err
+		return 0, err
 	}
 	published := time.Since(began)
 	if err := s.arrive(ctx, b, expected); err != nil {
-		return err
+		return 0, err
 	}
 	if err := rest(ctx); err != nil {
-		return err
+		return 0, err
 	}
-	meter.stop(s.result, expected)
+	meter.stop(into, expected)
 	s.account(b, expected)
-	s.result.Ingest = rate(int64(s.load.Events), published)
-	s.result.Delivered = rate(b.unique.Load(), b.lastAt().Sub(began))
-	s.result.setLatency(&b.latency)
-	s.result.Accept = g.accept.percentiles()
-	return nil
+	took = b.lastAt().Sub(began)
+	into.Ingest, into.Delivered = rate(int64(events), published), rate(b.unique.Load(), took)
+	into.setLatency(&b.latency)
+	into.Accept = g.accept.percentiles()
+	return took, nil
 }
 
 // warmUp publishes a little that is not measured: connections come to stand,

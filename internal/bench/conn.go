@@ -80,7 +80,8 @@ func (q *request) set(i, event, hook int) {
 // server's own side of the exchange; what is written and read here is the same.
 type conn struct {
 	net.Conn
-	in *bufio.Reader
+	server *server
+	in     *bufio.Reader
 }
 
 // answerWait bounds how long one request may take.
@@ -91,7 +92,7 @@ func (s *server) dial(ctx context.Context) (*conn, error) {
 	if err != nil {
 		return nil, fmt.Errorf("connect to the server: %w", err)
 	}
-	return &conn{Conn: c, in: bufio.NewReaderSize(c, 16<<10)}, nil
+	return &conn{Conn: c, server: s, in: bufio.NewReaderSize(c, 16<<10)}, nil
 }
 
 // do sends a request and reads the answer to its end. An answer other than 202

@@ -9,19 +9,20 @@ import (
 	"time"
 )
 
-// A generator publishes at a server, over connections that it keeps.
+// A generator publishes at servers, over connections that it keeps.
 type generator struct {
-	server  *server
 	conns   []*conn
 	accept  histogram // from a request written to its answer read
 	late    histogram // open loop: from when an event was due to its request written
 	payload int       // bytes
 }
 
-func newGenerator(ctx context.Context, s *server, connections, payload int) (*generator, error) {
-	g := &generator{server: s, payload: payload}
-	for range connections {
-		c, err := s.dial(ctx)
+// newGenerator spreads the connections evenly over the servers, as a load
+// balancer would.
+func newGenerator(ctx context.Context, connections, payload int, servers ...*server) (*generator, error) {
+	g := &generator{payload: payload}
+	for i := range connections {
+		c, err := servers[i%len(servers)].dial(ctx)
 		if err != nil {
 			g.close()
 			return nil, err
@@ -78,7 +79,7 @@ func (g *generator) burst(ctx context.Context, b *book, batch int) error {
 					return nil
 				}
 				if q == nil || len(q.seqAt) != n {
-					q = g.server.newRequest(payload, n, batch == 1)
+					q = c.server.newRequest(payload, n, batch == 1)
 				}
 				now := time.Now()
 				for i := range n {
@@ -112,7 +113,7 @@ func (g *generator) steady(ctx context.Context, b *book, rate float64, hookOf fu
 	}}
 	for _, c := range g.conns {
 		work = append(work, func(context.Context) error {
-			q := g.server.newRequest(payload, 1, true)
+			q := c.server.newRequest(payload, 1, true)
 			for event := range due {
 				q.set(0, event, hookOf(event))
 				now := time.Now()

@@ -44,7 +44,7 @@ func accepting(t *testing.T, b *book, before func(n int64)) (*server, *atomic.In
 
 func generate(t *testing.T, s *server, connections int) *generator {
 	t.Helper()
-	g, err := newGenerator(t.Context(), s, connections, 64)
+	g, err := newGenerator(t.Context(), connections, 64, s)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -69,6 +69,23 @@ func TestBurst_PublishesEveryEventOnce(t *testing.T) {
 		if g.accept.total() != requests.Load() {
 			t.Errorf("batches of %d: got %d answers timed, want each", batch, g.accept.total())
 		}
+	}
+}
+
+func TestBurst_SpreadsItsConnections(t *testing.T) {
+	b := newBook(100, 1)
+	one, atOne := accepting(t, b, nil)
+	two, atTwo := accepting(t, b, nil)
+	g, err := newGenerator(t.Context(), 4, 64, one, two)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(g.close)
+	if err := g.burst(t.Context(), b, 1); err != nil {
+		t.Fatal(err)
+	}
+	if atOne.Load() == 0 || atTwo.Load() == 0 || atOne.Load()+atTwo.Load() != 100 || b.unique.Load() != 100 {
+		t.Errorf("got %d and %d requests for %d events, want 100 over both", atOne.Load(), atTwo.Load(), b.unique.Load())
 	}
 }
 

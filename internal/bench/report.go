@@ -22,6 +22,7 @@ type Load struct {
 	Batch       int     `json:"batch,omitempty"`
 	Payload     int     `json:"payload_bytes,omitempty"`
 	TLS         bool    `json:"tls,omitempty"`
+	Nodes       int     `json:"nodes,omitempty"`
 	Rate        float64 `json:"rate_per_second,omitempty"` // of events to webhooks that are measured
 	Seconds     float64 `json:"seconds,omitempty"`
 }
@@ -32,7 +33,7 @@ func (l Load) with(o Options) Load {
 		own   *int
 		asked int
 	}{
-		{&l.Events, o.Count}, {&l.Connections, o.Connections}, {&l.Batch, o.Batch}, {&l.Payload, o.Payload},
+		{&l.Events, o.Count}, {&l.Connections, o.Connections}, {&l.Batch, o.Batch}, {&l.Payload, o.Payload}, {&l.Nodes, o.Nodes},
 	} {
 		if *field.own != 0 && field.asked != 0 {
 			*field.own = field.asked
@@ -59,11 +60,13 @@ type Result struct {
 	Scenario string  `json:"scenario"`
 	Load     Load    `json:"load"`
 	Down     string  `json:"down,omitempty"`
+	Store    string  `json:"store,omitempty"` // postgresql, or of a server that was there before: not told
 	Machine  Machine `json:"machine"`
 
 	Ingest          float64 `json:"ingest_per_second,omitempty"`    // events accepted
 	Delivered       float64 `json:"delivered_per_second,omitempty"` // first publish to last receipt; a backlog: endpoint up to last receipt
-	Expected        int64   `json:"expected"`                       // deliveries
+	OneNode         float64 `json:"delivered_by_one_per_second,omitempty"`
+	Expected        int64   `json:"expected"` // deliveries
 	Lost            int64   `json:"lost"`
 	Duplicates      int64   `json:"duplicates"`
 	Checked         int64   `json:"signatures_checked"` // a sample
@@ -86,6 +89,7 @@ type Result struct {
 	Bare           *Bare    `json:"bare,omitempty"`
 	DeliveredRatio *float64 `json:"delivered_of_bare,omitempty"`
 	CPURatio       *float64 `json:"cpu_of_bare,omitempty"`
+	NodesRatio     *float64 `json:"delivered_of_one,omitempty"`
 	P99Ratio       *float64 `json:"p99_of_without_bad,omitempty"`
 
 	about   string
@@ -122,6 +126,7 @@ func (r *Result) compare() {
 			r.CPURatio = ratio(*r.CPU, r.Bare.CPU)
 		}
 	}
+	r.NodesRatio = ratio(r.Delivered, r.OneNode)
 	if r.Without != nil {
 		r.P99Ratio = ratio(r.Latency.P99, r.Without.P99)
 	}
@@ -158,6 +163,9 @@ func (r *Result) table() string {
 	if load := r.Load.words(); load != "" {
 		row("load", "%s", load)
 	}
+	if r.Store != "" {
+		row("store", "%s", r.Store)
+	}
 	if r.Down != "" {
 		row("endpoint down", "%s", r.Down)
 	}
@@ -166,6 +174,9 @@ func (r *Result) table() string {
 	}
 	if r.Delivered > 0 {
 		row("delivered", "%s/s%s", progress.Number(r.Delivered), r.ofBare())
+	}
+	if r.NodesRatio != nil {
+		row("  by one node", "%s/s   all together %.2f of it", progress.Number(r.OneNode), *r.NodesRatio)
 	}
 	if r.Expected > 0 {
 		row("lost", "%d of %s   twice %d   signatures wrong %d of %d looked at",
@@ -237,6 +248,7 @@ func (l Load) words() string {
 		add(l.Webhooks, "%s webhooks")
 	}
 	add(l.Bad, "%s of them bad")
+	add(l.Nodes, "%s nodes")
 	add(l.Connections, "%s connections")
 	add(l.Payload, "%s bytes")
 	return strings.Join(words, ", ")

@@ -86,6 +86,9 @@ func start(ctx context.Context, o Options, dataDir, key string) (*server, error)
 	s.child = exec.Command(o.Executable, args...) //nolint:gosec,noctx // our own executable
 	s.child.Stdout, s.child.Stderr = log, log
 	s.child.Env = withoutSettings(os.Environ())
+	if o.Database != nil { // not as a flag, which others could read
+		s.child.Env = append(s.child.Env, "POSTRIDER_DATABASE_URL="+o.Database.URL, "POSTRIDER_ENCRYPTION_KEY="+o.Database.key)
+	}
 	// The child must not outlive us, however we end.
 	s.child.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
 	began := time.Now()
@@ -173,6 +176,24 @@ func (s *server) kill() {
 	s.child.Process.Kill() //nolint:errcheck // it has ended already
 	<-s.ended
 	s.child = nil
+}
+
+// stopWait bounds how long a server may take to end in order.
+const stopWait = 30 * time.Second
+
+// stop has a child end in order: it gives up what it has claimed at once.
+func (s *server) stop() error {
+	if err := s.child.Process.Signal(syscall.SIGTERM); err != nil {
+		return fmt.Errorf("stop a server: %w", err)
+	}
+	select {
+	case <-s.ended:
+		s.child = nil
+		return nil
+	case <-time.After(stopWait):
+		s.kill()
+		return errors.New("a server did not stop in time")
+	}
 }
 
 // userHertz is the unit of times in /proc: 100 a second on every machine that

@@ -19,6 +19,7 @@ type stage struct {
 	name   string
 	load   Load
 	server *server
+	others []*server // more nodes on its database
 	result *Result
 	bar    *progress.Bar
 	secret string
@@ -31,7 +32,7 @@ type stage struct {
 func measure(ctx context.Context, o Options, sc scenario) (_ *Result, err error) {
 	s := &stage{
 		o: o, name: sc.name, load: sc.load.with(o), secret: string(postrider.NewSecret()),
-		result: &Result{Scenario: sc.name, about: sc.about}, bar: progress.Start(o.Stderr, o.Progress, sc.name),
+		result: &Result{Scenario: sc.name, about: sc.about, Store: o.store()}, bar: progress.Start(o.Stderr, o.Progress, sc.name),
 	}
 	s.result.Load = s.load
 	defer s.bar.Clear()
@@ -87,12 +88,28 @@ func (s *stage) play(ctx context.Context, sc scenario) (err error) {
 		return fmt.Errorf("make a data directory: %w", err)
 	}
 	defer func() { err = errors.Join(err, os.RemoveAll(dir)) }()
+	if s.o.Database != nil {
+		defer func() {
+			ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), time.Minute) // also after an end that was asked for
+			defer cancel()
+			if left := s.o.Database.Clear(ctx); left != nil {
+				err = errors.Join(err, fmt.Errorf("the tables of this run are left in the database: %w", left))
+			}
+		}()
+	}
 	if s.server, err = start(ctx, s.o, dir, postrider.NewID().String()); err != nil {
 		return err
 	}
-	defer func() { s.server.kill() }() // the one that runs then
+	defer func() { // those that run then
+		for _, server := range s.all() {
+			server.kill()
+		}
+	}()
 	return sc.run(ctx, s)
 }
+
+// all are the servers that run.
+func (s *stage) all() []*server { return append([]*server{s.server}, s.others...) }
 
 // restart kills the server and starts it again on the same data.
 func (s *stage) restart(ctx context.Context) error {
@@ -149,7 +166,7 @@ func (s *stage) subscribeAll(ctx context.Context, r *receiver, n int, eventOf fu
 
 // generate makes a generator that lives as long as the stage.
 func (s *stage) generate(ctx context.Context) (*generator, error) {
-	g, err := newGenerator(ctx, s.server, s.load.Connections, s.load.Payload)
+	g, err := newGenerator(ctx, s.load.Connections, s.load.Payload, s.all()...)
 	if err != nil {
 		return nil, err
 	}
@@ -163,8 +180,10 @@ func (s *stage) until(ctx context.Context, what string, done func() bool) error 
 	tick := time.NewTicker(5 * time.Millisecond)
 	defer tick.Stop()
 	for !done() {
-		if err := s.server.alive(); err != nil {
-			return err
+		for _, server := range s.all() {
+			if err := server.alive(); err != nil {
+				return err
+			}
 		}
 		select {
 		case <-ctx.Done():
@@ -191,8 +210,10 @@ func (s *stage) arrive(ctx context.Context, b *book, expected int64) error {
 const quiet = 500 * time.Millisecond
 
 // rest lets the quiet pass.
-func rest(ctx context.Context) error {
-	timer := time.NewTimer(quiet)
+func rest(ctx context.Context) error { return pause(ctx, quiet) }
+
+func pause(ctx context.Context, d time.Duration) error {
+	timer := time.NewTimer(d)
 	defer timer.Stop()
 	select {
 	case <-timer.C:
@@ -214,26 +235,40 @@ func (s *stage) account(b *book, expected int64) {
 	r.WrongSignatures += b.wrong.Load()
 }
 
-// A meter reads the server's processor time over a part of a scenario.
+// A meter reads the servers' processor time over a part of a scenario.
 type meter struct {
-	server *server
-	cpu    time.Duration
-	known  bool
+	servers []*server
+	cpu     time.Duration
+	known   bool
 }
 
 func (s *stage) meter() meter {
-	cpu, ok := s.server.cpu()
-	return meter{s.server, cpu, ok}
+	m := meter{servers: s.all()}
+	m.cpu, m.known = m.read()
+	return m
+}
+
+func (m meter) read() (sum time.Duration, known bool) {
+	for _, server := range m.servers {
+		cpu, ok := server.cpu()
+		if !ok {
+			return 0, false
+		}
+		sum += cpu
+	}
+	return sum, true
 }
 
 // stop puts into the result what a number of deliveries has cost since the
-// meter was made, and the server's memory.
+// meter was made, and the memory of the server that took most.
 func (m meter) stop(r *Result, deliveries int64) {
-	if cpu, ok := m.server.cpu(); ok && m.known && deliveries > 0 {
+	if cpu, ok := m.read(); ok && m.known && deliveries > 0 {
 		cost := costOf(cpu-m.cpu, deliveries)
 		r.CPU = &cost
 	}
-	if peak, ok := m.server.memory("VmHWM"); ok {
-		r.PeakRSS = &peak
+	for _, server := range m.servers {
+		if peak, ok := server.memory("VmHWM"); ok && (r.PeakRSS == nil || peak > *r.PeakRSS) {
+			r.PeakRSS = &peak
+		}
 	}
 }

@@ -64,6 +64,8 @@ type Bench struct {
 	URL         string           `placeholder:"URL" help:"Server that runs already, on a loopback address. Without one, a new one is started for each scenario."`
 	AdminKey    postrider.Secret `placeholder:"KEY" help:"The operator's API key of the server at --url."`
 	PID         int              `placeholder:"PID" help:"Process of the server at --url, for its processor time and memory."`
+	DatabaseURL postrider.Secret `placeholder:"URL" help:"Empty PostgreSQL database for the servers that are started, instead of their directories. Its tables are dropped after each scenario."`
+	Nodes       int              `placeholder:"N" help:"Servers on the database in the scenario nodes, 2 to 16; 2 by default."`
 	ServeArg    []string         `sep:"none" placeholder:"FLAG" help:"Flag for the server that is started, such as --serve-arg=--max-in-flight=64. Repeat it for several."`
 	Dir         string           `placeholder:"DIR" help:"Where the started server keeps its data for the time; by default the system's directory for temporary files."`
 	JSON        bool             `help:"Print a JSON object for each scenario."`
@@ -88,7 +90,11 @@ Examples:
 
     postrider bench
     postrider bench steady --rate 1000 --duration 10s
-    postrider bench throughput fanout --json`)
+    postrider bench throughput fanout --json
+
+    # on PostgreSQL: a database of its own, with nothing in it
+    createdb bench
+    postrider bench throughput batch nodes --database-url postgres://user@localhost/bench`)
 	return text.String()
 }
 
