@@ -9,7 +9,6 @@ import (
 	"net/netip"
 	"strconv"
 	"sync"
-	"sync/atomic"
 	"syscall"
 	"time"
 )
@@ -33,8 +32,7 @@ type route struct {
 	lookup, connect, handshake time.Duration
 }
 
-// A dialing is one dial under way. Its attempt may end before it does: net/http
-// lets a dial go on, for the next request to use.
+// A dialing is one dial under way.
 type dialing struct {
 	guard *guard
 	port  uint16
@@ -45,46 +43,33 @@ type dialing struct {
 	refused string // the rule that closed one of the addresses, and so all
 }
 
-// dialer returns the transport's dial function: look up, judge every address,
-// connect, and with a config shake hands. Its errors are of type *failure.
-func (g *generation) dialer(config *tls.Config) func(ctx context.Context, network, addr string) (net.Conn, error) {
-	return func(ctx context.Context, network, addr string) (net.Conn, error) {
-		host, port, err := net.SplitHostPort(addr)
-		n, portErr := strconv.ParseUint(port, 10, 16)
-		if err = errors.Join(err, portErr); err != nil {
-			return nil, dialFailure(addr, err)
-		}
-		d := &dialing{guard: g.guard, port: uint16(n), open: g.guard.opensHost(host)}
-		// The transport took the deadline away, so that a dial outlives its
-		// request. It must not outlive it for long: a receiver that hangs would
-		// hold more sockets than its lane's budget.
-		if a, ok := ctx.Value(attemptKey{}).(*attempt); ok {
-			a.dialing.Store(d)
-			var cancel context.CancelFunc
-			ctx, cancel = context.WithDeadline(ctx, a.deadline)
-			defer cancel()
-		}
-		raw, err := d.connect(ctx, g.resolver, network, host, port)
-		if err != nil {
-			return nil, d.failure(host, err)
-		}
-		c := &conn{Conn: raw}
-		if config != nil {
-			if c.Conn, err = d.handshake(ctx, raw, config, host); err != nil {
-				raw.Close()
-				return nil, handshakeFailure(host, err)
-			}
-		}
-		c.route = d.snapshot()
-		return c, nil
+// dial makes a connection to a target: look up, judge every address, connect,
+// and with a config shake hands. Its errors are of type *failure.
+func (g *generation) dial(ctx context.Context, d *dialing, t *target, config *tls.Config) (*conn, error) {
+	raw, err := d.connect(ctx, g.resolver, t.host, t.port)
+	if err != nil {
+		return nil, d.failure(t.host, err)
 	}
+	s, err := newSocket(raw)
+	if err != nil {
+		raw.Close()
+		return nil, dialFailure(t.host, err)
+	}
+	var c net.Conn = s
+	if t.secure {
+		if c, err = d.handshake(ctx, s, config, t.host); err != nil {
+			raw.Close()
+			return nil, handshakeFailure(t.host, err)
+		}
+	}
+	return newConn(t.key, s, c, d.snapshot()), nil
 }
 
 // connect lets net.Dialer look the name up and race the addresses, and judges
 // at two moments: the whole answer when it comes, so that one denied address
 // refuses all, and each address once more before its socket is connected, which
 // holds whatever happens in between.
-func (d *dialing) connect(ctx context.Context, resolver *net.Resolver, network, host, port string) (net.Conn, error) {
+func (d *dialing) connect(ctx context.Context, resolver *net.Resolver, host string, port uint16) (net.Conn, error) {
 	started := time.Now()
 	connecting := started
 	ctx = httptrace.WithClientTrace(ctx, &httptrace.ClientTrace{
@@ -96,7 +81,7 @@ func (d *dialing) connect(ctx context.Context, resolver *net.Resolver, network, 
 		},
 	})
 	dialer := net.Dialer{Timeout: connectTimeout, Resolver: resolver, ControlContext: d.control}
-	raw, err := dialer.DialContext(ctx, network, net.JoinHostPort(absolute(host), port))
+	raw, err := dialer.DialContext(ctx, "tcp", net.JoinHostPort(absolute(host), strconv.Itoa(int(port))))
 	if err != nil {
 		return nil, err
 	}
@@ -198,73 +183,4 @@ func (d *dialing) snapshot() route {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	return d.route
-}
-
-// A conn notes when the request of its present attempt was written and
-// answered. net/http's own trace hooks for that would cost three closures per
-// attempt, and cannot tell a connection dialled for one attempt from the one
-// that it was given.
-type conn struct {
-	net.Conn
-	route route
-
-	now     atomic.Pointer[exchange] // of the attempt that has the connection; nil before the first
-	expires atomic.Int64             // when the receiver said that it closes the connection, as given by clock
-	cut     atomic.Bool              // the receiver ended the connection
-}
-
-// An exchange is what a connection notes for one attempt. It belongs to the
-// attempt: the connection may serve the next one before this one has looked.
-// Its moments are as given by clock; 0: not yet.
-type exchange struct {
-	wrote    atomic.Int64 // the first byte of the request was about to be written
-	flushed  atomic.Int64 // the last byte so far was written
-	answered atomic.Int64 // the first byte of the response was read
-}
-
-var epoch = time.Now()
-
-func clock() int64 { return int64(time.Since(epoch)) }
-
-// begin gives the connection to an attempt, anew if it had another before.
-func (c *conn) begin(x *exchange) {
-	x.wrote.Store(0)
-	x.flushed.Store(0)
-	x.answered.Store(0)
-	c.now.Store(x)
-}
-
-var errExpired = errors.New("the receiver is about to close the connection")
-
-// Write refuses the first byte of a request that could cross with the
-// receiver's close. Nothing is on the wire then, so net/http takes another
-// connection; once something is, only the next attempt may repeat it.
-func (c *conn) Write(b []byte) (int, error) {
-	x := c.now.Load()
-	if x == nil {
-		return c.Conn.Write(b)
-	}
-	if x.wrote.Load() == 0 {
-		now := clock()
-		if expires := c.expires.Load(); expires != 0 && now >= expires {
-			return 0, errExpired
-		}
-		x.wrote.Store(now)
-	}
-	n, err := c.Conn.Write(b)
-	if n > 0 {
-		x.flushed.Store(clock())
-	}
-	return n, err
-}
-
-func (c *conn) Read(b []byte) (int, error) {
-	n, err := c.Conn.Read(b)
-	if x := c.now.Load(); n > 0 && x != nil && x.answered.Load() == 0 && x.wrote.Load() != 0 {
-		x.answered.Store(clock())
-	}
-	if err != nil {
-		c.cut.Store(true)
-	}
-	return n, err
 }

@@ -16,7 +16,6 @@ import (
 	"crypto/tls"
 	"crypto/x509"
 	"net"
-	"net/http"
 	"net/netip"
 	"slices"
 	"sync"
@@ -72,7 +71,6 @@ const (
 	connectTimeout          = 5 * time.Second // DNS included
 	handshakeTimeout        = 10 * time.Second
 	bodyTimeout             = 2 * time.Second
-	idleTimeout             = 90 * time.Second
 	maxHeaderBytes          = 64 << 10
 	defaultMaxResponseBytes = 64 << 10
 )
@@ -93,8 +91,8 @@ type generation struct {
 	guard      *guard
 	resolver   *net.Resolver
 	urls       urlCache
-	verified   *http.Transport
-	unverified *http.Transport // for webhooks with insecure_ssl
+	verified   *pool
+	unverified *pool // for webhooks with insecure_ssl
 }
 
 // New builds a Client. It starts nothing and dials nothing.
@@ -135,44 +133,31 @@ func (c *Client) change(edit func(*Options)) {
 	defer c.mu.Unlock()
 	edit(&c.options)
 	next := &generation{guard: newGuard(c.options.Policy, c.options.OwnListeners), resolver: c.options.Resolver}
-	next.verified = next.transport(c.options, false)
-	next.unverified = next.transport(c.options, true)
+	next.verified = c.options.pool(false)
+	next.unverified = c.options.pool(true)
 	if last := c.current.Swap(next); last != nil {
 		last.close()
 	}
 }
 
 func (g *generation) close() {
-	g.verified.CloseIdleConnections()
-	g.unverified.CloseIdleConnections()
+	g.verified.close()
+	g.unverified.close()
 }
 
-// transport speaks HTTP/1.1 only. HTTP/2 would write header names in lower
-// case, where the documented spelling is X-Clubmed-Signature; would put a
-// webhook's whole budget on one connection, so that one reset or GOAWAY fails
-// every attempt in flight; and costs more CPU per small request
-// (BenchmarkProtocols).
-func (g *generation) transport(o Options, insecure bool) *http.Transport {
-	config := &tls.Config{
+// pool is one for connections made with one TLS policy. Only HTTP/1.1 is spoken
+// on them: HTTP/2 would write header names in lower case, where the documented
+// spelling is X-Clubmed-Signature; would put a webhook's whole budget on one
+// connection, so that one reset or GOAWAY fails every attempt in flight; and
+// costs more CPU per small request (BenchmarkProtocols).
+func (o *Options) pool(insecure bool) *pool {
+	return newPool(&tls.Config{
 		MinVersion:         tls.VersionTLS12,
 		RootCAs:            o.RootCAs,
 		NextProtos:         []string{"http/1.1"},
 		ClientSessionCache: tls.NewLRUClientSessionCache(o.MaxIdleConns),
 		InsecureSkipVerify: insecure, //nolint:gosec // the webhook's own insecure_ssl, off by default
-	}
-	protocols := new(http.Protocols)
-	protocols.SetHTTP1(true)
-	return &http.Transport{
-		Proxy:                  nil, // HTTP_PROXY and its kin would hide the receiver's address from the guard
-		DialContext:            g.dialer(nil),
-		DialTLSContext:         g.dialer(config),
-		Protocols:              protocols,
-		DisableCompression:     true, // a response is stored as it came: 100 KB of gzip can be 100 MB of text
-		MaxIdleConns:           o.MaxIdleConns,
-		MaxIdleConnsPerHost:    o.MaxIdleConnsPerHost,
-		IdleConnTimeout:        idleTimeout,
-		MaxResponseHeaderBytes: maxHeaderBytes,
-	}
+	}, o.MaxIdleConns, o.MaxIdleConnsPerHost)
 }
 
 // CheckURL says early what Send would refuse later: nil, or a *postrider.Error

@@ -9,6 +9,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"os"
 	"strconv"
 	"strings"
 	"syscall"
@@ -183,37 +184,35 @@ func isAlert(op *net.OpError) bool { return op.Op == "remote error" || op.Op == 
 // isCut reports whether the other side ended the connection.
 func isCut(err error) bool {
 	return errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) || errors.Is(err, net.ErrClosed) ||
-		errors.Is(err, syscall.ECONNRESET) || errors.Is(err, syscall.EPIPE) ||
-		errors.Is(err, errExpired) ||
-		strings.Contains(err.Error(), "server closed idle connection") // net/http does not export it
+		errors.Is(err, syscall.ECONNRESET) || errors.Is(err, syscall.EPIPE)
 }
 
 // failure of an attempt that got no response.
 func (a *attempt) failure(ctx context.Context, err error, host string, timeout time.Duration) *failure {
-	if f, ok := errors.AsType[*failure](err); ok {
-		return f
-	}
 	if ctx.Err() != nil {
 		if errors.Is(context.Cause(ctx), context.Canceled) {
 			return &failure{postrider.FailCancelled, "The attempt was given up before the receiver answered."}
 		}
 		return a.timeoutFailure(host, timeout)
 	}
-	if a.conn == nil && a.dialing.Load() == nil {
-		return &failure{postrider.FailUnsendable, "The request cannot be sent: " + printable(strings.TrimPrefix(err.Error(), "net/http: ")) + "."}
+	if f, ok := errors.AsType[*failure](err); ok {
+		return f
 	}
-	// net/http does not export this one either.
-	if strings.Contains(err.Error(), "server response headers exceeded") {
-		return &failure{postrider.FailTooLarge, "The receiver's response headers are larger than 64 KiB. Answer with a short response."}
+	if a.conn.err != nil {
+		err = a.conn.err // net/http takes the beginning of a header for a malformed one
 	}
 	if op, ok := errors.AsType[*net.OpError](err); ok && isAlert(op) {
 		return handshakeFailure(host, err) // TLS 1.3: a refused client certificate shows with the first read
 	}
-	// net/http takes the beginning of a header for a malformed one.
-	if isCut(err) || errors.Is(err, errMayHaveArrived) || a.conn != nil && a.conn.cut.Load() {
+	switch {
+	case errors.Is(err, os.ErrDeadlineExceeded):
+		return a.timeoutFailure(host, timeout)
+	case errors.Is(err, errHeaders):
+		return &failure{postrider.FailTooLarge, "The receiver's response headers are larger than 64 KiB. Answer with a short response."}
+	case isCut(err):
 		return resetFailure()
 	}
-	reason := strings.TrimPrefix(strings.TrimPrefix(err.Error(), "net/http: "), "HTTP/1.x transport connection broken: ")
+	reason := strings.TrimPrefix(err.Error(), "net/http: ")
 	return &failure{postrider.FailProtocol, "The receiver's answer is not valid HTTP/1.1 (" + printable(reason) + "). Check that the port is that of a web server."}
 }
 
@@ -223,8 +222,8 @@ func resetFailure() *failure {
 
 // timeoutFailure says where the attempt was when its time was up.
 func (a *attempt) timeoutFailure(host string, timeout time.Duration) *failure {
-	if d := a.dialing.Load(); d != nil && a.conn == nil {
-		switch d.snapshot().step {
+	if a.conn == nil && a.dialing != nil {
+		switch a.dialing.snapshot().step {
 		case stepLookup:
 			return lookupFailure(host, true, false)
 		case stepConnect:

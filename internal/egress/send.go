@@ -6,36 +6,38 @@ import (
 	"errors"
 	"io"
 	"net/http"
-	"net/http/httptrace"
-	"net/url"
+	"os"
 	"strconv"
 	"strings"
 	"sync"
-	"sync/atomic"
 	"time"
 
 	"postrider"
 )
 
-// attemptKey finds the attempt in the context of its dial.
-type attemptKey struct{}
-
-// An attempt is the state of one Send. It is not pooled: the transport's
-// goroutines may hold on to it after Send has returned.
+// An attempt is the state of one Send.
 type attempt struct {
 	deadline time.Time
-	trace    httptrace.ClientTrace
-	body     bytes.Reader
-	payload  []byte
 	exchange exchange
-	dialing  atomic.Pointer[dialing] // the last one begun for this attempt, if any
+	dialing  *dialing // nil unless a connection had to be made
+	conn     *conn    // nil until there is one
+	reused   bool
+	stop     func() bool // the watch over the context
 
-	// Written and read by the goroutine of Send.
-	conn   *conn
-	reused bool
+	// The rest of a large body is written while the answer is read.
+	written  chan struct{} // closed once that has ended; nil: there is no rest
+	writeErr error
 }
 
-var errDeadline = errors.New("the attempt's time is up")
+const (
+	// writeAtOnce is the most that is written before the answer is read. It must
+	// fit into the buffer of a fresh socket, or a receiver that answers without
+	// reading would not be heard.
+	writeAtOnce = 32 << 10
+	// writeGrace is how long the rest of a body may take behind the answer, for
+	// the connection to be used again.
+	writeGrace = 50 * time.Millisecond
+)
 
 // Send makes one attempt and says how it went. It neither fails nor panics,
 // whatever the receiver does; there is nothing here to recover from, and a
@@ -44,8 +46,7 @@ var errDeadline = errors.New("the attempt's time is up")
 // Success is decided at the headers: once a 2xx has come, the attempt has
 // succeeded, even if the body breaks off, never ends, or outlasts the timeout.
 //
-// r's header and body must not be changed any more, not even after Send has
-// returned: a receiver may answer before it has read them.
+// When it returns, nothing of it goes on.
 func (c *Client) Send(ctx context.Context, r *postrider.Request) postrider.Outcome {
 	started := time.Now()
 	out := c.send(ctx, r, started)
@@ -55,42 +56,35 @@ func (c *Client) Send(ctx context.Context, r *postrider.Request) postrider.Outco
 
 func (c *Client) send(ctx context.Context, r *postrider.Request, started time.Time) (out postrider.Outcome) {
 	g := c.current.Load()
-	u, fault := g.urls.parse(g.guard, r.URL)
+	t, fault := g.urls.parse(g.guard, r.URL)
 	if fault != nil {
 		return failed(&failure{postrider.FailUnsendable, fault.detail})
-	}
-	if name := connectionHeader(r.Header); name != "" {
-		return failed(&failure{postrider.FailUnsendable, "The header " + strconv.Quote(name) + " cannot be set: it belongs to the connection."})
 	}
 	timeout := r.Timeout
 	if timeout <= 0 {
 		timeout = defaultTimeout
 	}
-	a := &attempt{deadline: started.Add(timeout), payload: r.Body}
-	a.trace.GotConn = a.gotConn
-	ctx, cancel := context.WithCancelCause(ctx)
-	defer cancel(nil)
-	timer := time.AfterFunc(timeout, func() { cancel(errDeadline) })
-	defer timer.Stop()
-
-	transport := g.verified
+	pool := g.verified
 	if r.InsecureSSL {
-		transport = g.unverified
+		pool = g.unverified
 	}
-	// The transport itself and not an http.Client around it: a client follows
-	// redirects, copies headers and guards against what cannot happen here.
-	resp, err := transport.RoundTrip(a.request(ctx, u, r.Header))
+	request := requests.Get().(*[]byte) //nolint:forcetypeassert // the pool holds nothing else
+	defer requests.Put(request)
+	head, f := t.appendHead((*request)[:0], r.Header, len(r.Body))
+	if f != nil {
+		return failed(f)
+	}
+	// Headers and body leave in one packet where they can.
+	first := min(len(r.Body), max(writeAtOnce-len(head), 0))
+	*request = append(head, r.Body[:first]...)
+
+	a := &attempt{deadline: started.Add(timeout)}
+	resp, err := a.ask(ctx, g, pool, t, *request, r.Body[first:])
 	if err != nil {
-		out = failed(a.failure(ctx, err, u.Host, timeout))
+		out = failed(a.failure(ctx, err, t.url.Host, timeout))
 		a.describe(&out)
 		return out
 	}
-	defer resp.Body.Close() // reads nothing more; the only end of a connection that switched protocols
-
-	if resp.Body != http.NoBody && time.Until(a.deadline) > bodyTimeout {
-		timer.Reset(bodyTimeout)
-	}
-	a.conn.expires.Store(expiry(resp.Header.Get("Keep-Alive")))
 	out.StatusCode = resp.StatusCode
 	out.Response.Header = resp.Header
 	if f := a.verdict(resp); f != nil {
@@ -98,51 +92,128 @@ func (c *Client) send(ctx context.Context, r *postrider.Request, started time.Ti
 		out.RetryAfter = parseRetryAfter(resp.Header.Get("Retry-After"), time.Now())
 	}
 	if resp.StatusCode != http.StatusSwitchingProtocols { // whose body is the connection
+		a.limitBody(ctx, resp)
 		out.Response.Body, out.Response.Truncated = readBody(resp.Body, c.options.MaxResponseBytes)
 	}
+	a.conn.expires = expiry(resp.Header.Get("Keep-Alive"))
+	a.end(pool, !resp.Close && !out.Response.Truncated && out.Failure != postrider.FailProtocol)
 	a.describe(&out)
 	return out
 }
 
-func (a *attempt) request(ctx context.Context, u *url.URL, header http.Header) *http.Request {
-	req := http.Request{Method: http.MethodPost, URL: u, Header: header, Body: http.NoBody}
-	if len(a.payload) > 0 {
-		a.body.Reset(a.payload)
-		// net/http knows these two types and sends headers and body in one
-		// packet; a reader of our own would cost a second write.
-		req.Body, req.GetBody, req.ContentLength = io.NopCloser(&a.body), a.rewind, int64(len(a.payload))
+// requests are where the beginnings of requests are put together.
+var requests = sync.Pool{New: func() any {
+	b := make([]byte, 0, 4<<10)
+	return &b
+}}
+
+// ask writes a request and reads the headers of its answer, over a kept
+// connection or a new one. On an error nothing is left open.
+//
+// Nothing is repeated that has a byte on the wire: a receiver that closes its
+// end without an answer may have worked on it. A kept connection that turns out
+// dead before that is another matter, and another one takes its place.
+func (a *attempt) ask(ctx context.Context, g *generation, p *pool, t *target, first, rest []byte) (*http.Response, error) {
+	for {
+		if err := ctx.Err(); err != nil {
+			return nil, err
+		}
+		if err := a.connect(ctx, g, p, t); err != nil {
+			return nil, err
+		}
+		_ = a.conn.SetDeadline(a.deadline) // fails only where the write does
+		a.stop = context.AfterFunc(ctx, a.conn.giveUp)
+		resp, err := a.exchangeOver(a.conn, first, rest)
+		if err == nil {
+			return resp, nil
+		}
+		a.end(p, false)
+		if !a.reused || a.exchange.flushed.Load() != 0 || errors.Is(err, os.ErrDeadlineExceeded) {
+			return nil, err
+		}
 	}
-	ctx = context.WithValue(ctx, attemptKey{}, a)
-	return req.WithContext(httptrace.WithClientTrace(ctx, &a.trace))
 }
 
-// rewind gives net/http the body once more, for another connection when a kept
-// one turned out dead. net/http would repeat even what may have arrived when a
-// webhook's own headers have an Idempotency-Key; here nothing is repeated that
-// has a byte on the wire.
-func (a *attempt) rewind() (io.ReadCloser, error) {
-	if a.exchange.flushed.Load() != 0 {
-		return nil, errMayHaveArrived
+// connect takes a kept connection, or makes one.
+func (a *attempt) connect(ctx context.Context, g *generation, p *pool, t *target) (err error) {
+	if a.conn = p.take(t.key); a.conn != nil {
+		a.reused = true
+	} else {
+		a.reused = false
+		a.dialing = &dialing{guard: g.guard, port: t.port, open: g.guard.opensHost(t.host)}
+		ctx, cancel := context.WithDeadline(ctx, a.deadline)
+		defer cancel()
+		if a.conn, err = g.dial(ctx, a.dialing, t, p.config); err != nil {
+			return err
+		}
+		a.conn.quiet() // what is there already is no answer; see verdict
 	}
-	return io.NopCloser(bytes.NewReader(a.payload)), nil
-}
-
-var errMayHaveArrived = errors.New("the request may have arrived")
-
-func (a *attempt) gotConn(info httptrace.GotConnInfo) {
-	a.conn = info.Conn.(*conn) // as both dial functions return
-	a.reused = info.Reused
 	a.conn.begin(&a.exchange)
+	return nil
+}
+
+// exchangeOver writes what comes first and reads the headers of the answer. A
+// receiver may answer, and end the connection, before it has read everything:
+// what it said counts.
+func (a *attempt) exchangeOver(c *conn, first, rest []byte) (*http.Response, error) {
+	_, a.writeErr = c.Write(first)
+	if a.writeErr != nil && (a.exchange.flushed.Load() == 0 || errors.Is(a.writeErr, os.ErrDeadlineExceeded)) {
+		return nil, a.writeErr
+	}
+	if a.written = nil; a.writeErr == nil && len(rest) > 0 {
+		a.written = make(chan struct{})
+		go func() {
+			defer close(a.written)
+			_, a.writeErr = c.Write(rest)
+		}()
+	}
+	return c.readResponse()
+}
+
+// limitBody gives the body its own, shorter time, unless it is here already.
+func (a *attempt) limitBody(ctx context.Context, resp *http.Response) {
+	if n := resp.ContentLength; n >= 0 && n <= int64(a.conn.reader.Buffered()) || time.Until(a.deadline) <= bodyTimeout {
+		return
+	}
+	_ = a.conn.SetDeadline(time.Now().Add(bodyTimeout))
+	if ctx.Err() != nil {
+		a.conn.giveUp() // whose deadline may have been the one before
+	}
+}
+
+// end returns the connection to the pool, or closes it, and waits for the rest
+// of the body.
+func (a *attempt) end(p *pool, keep bool) {
+	if !a.stop() { // giveUp is under way, and may hit whoever has the connection next
+		keep = false
+	}
+	if keep && a.written != nil {
+		grace := time.NewTimer(writeGrace)
+		defer grace.Stop()
+		select {
+		case <-a.written:
+		case <-grace.C:
+			keep = false
+		}
+	}
+	if keep && a.writeErr == nil && a.conn.reusable() {
+		p.put(a.conn)
+		return
+	}
+	a.conn.Close()
+	if a.written != nil {
+		<-a.written
+	}
 }
 
 // describe fills in the way that the attempt took, and its times.
 func (a *attempt) describe(out *postrider.Outcome) {
 	var way route
-	switch d := a.dialing.Load(); {
+	switch {
 	case a.conn != nil:
 		way = a.conn.route
-	case d != nil:
-		way = d.snapshot()
+	case a.dialing != nil:
+		way = a.dialing.snapshot()
 	}
 	out.RemoteIP, out.TLSVersion = way.remoteIP, way.tlsVersion
 	if !a.reused {
@@ -158,24 +229,6 @@ func (a *attempt) describe(out *postrider.Outcome) {
 		}
 		out.Timings.FirstByte = time.Duration(answered - from)
 	}
-}
-
-// connectionHeader names a header that would change what the request is rather
-// than what it says. Webhooks cannot have them; a stored one that does must not
-// reach the wire, where a second Host or length is a smuggled request.
-func connectionHeader(header http.Header) string {
-	for name := range header {
-		for _, reserved := range connectionHeaders {
-			if len(name) == len(reserved) && strings.EqualFold(name, reserved) {
-				return name
-			}
-		}
-	}
-	return ""
-}
-
-var connectionHeaders = [...]string{
-	"Host", "Content-Length", "Transfer-Encoding", "Connection", "Keep-Alive", "Upgrade", "Trailer", "TE", "Expect", "Accept-Encoding",
 }
 
 // expiry is when a connection should not be used any more, from the header

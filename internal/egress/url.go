@@ -163,44 +163,49 @@ func (g *guard) checkLiteral(u *url.URL) *urlFault {
 	if err != nil {
 		return nil // a name: judged when it is dialled
 	}
-	port := uint16(80)
-	if u.Scheme == "https" {
-		port = 443
-	}
-	if n, err := strconv.ParseUint(u.Port(), 10, 16); err == nil {
-		port = uint16(n)
-	}
-	if rule := g.judge(netip.AddrPortFrom(ip, port), g.opensHost(u.Hostname())); rule != "" {
+	if rule := g.judge(netip.AddrPortFrom(ip, portOfURL(u)), g.opensHost(u.Hostname())); rule != "" {
 		return &urlFault{string(postrider.FailBlocked), blockedDetail(rule)}
 	}
 	return nil
 }
 
-// A urlCache keeps parsed URLs, since a webhook's is the same at each attempt.
+// portOfURL is the port of a parsed URL, the scheme's own if it names none.
+func portOfURL(u *url.URL) uint16 {
+	if n, err := strconv.ParseUint(u.Port(), 10, 16); err == nil {
+		return uint16(n)
+	}
+	if u.Scheme == "https" {
+		return 443
+	}
+	return 80
+}
+
+// A urlCache keeps what URLs mean, since a webhook's is the same at each attempt.
 // It holds good ones only, and starts again when it is full.
 type urlCache struct {
 	mu   sync.RWMutex
-	urls map[string]*url.URL
+	urls map[string]*target
 }
 
 const maxCachedURLs = 4096
 
-func (c *urlCache) parse(g *guard, raw string) (*url.URL, *urlFault) {
+func (c *urlCache) parse(g *guard, raw string) (*target, *urlFault) {
 	c.mu.RLock()
-	u := c.urls[raw]
+	t := c.urls[raw]
 	c.mu.RUnlock()
-	if u != nil {
-		return u, nil
+	if t != nil {
+		return t, nil
 	}
 	u, fault := g.parseURL(raw)
 	if fault != nil {
 		return nil, fault
 	}
+	t = newTarget(u)
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.urls == nil || len(c.urls) >= maxCachedURLs {
-		c.urls = map[string]*url.URL{}
+		c.urls = map[string]*target{}
 	}
-	c.urls[raw] = u
-	return u, nil
+	c.urls[raw] = t
+	return t, nil
 }
