@@ -79,7 +79,7 @@ func (c *Client) send(ctx context.Context, r *postrider.Request, started time.Ti
 	*request = append(head, r.Body[:first]...)
 
 	a := &attempt{deadline: started.Add(timeout)}
-	resp, err := a.ask(ctx, g, pool, t, *request, r.Body[first:])
+	resp, err := a.ask(ctx, g, pool, t, *request, r.Body[first:]) //nolint:bodyclose // closing would read it to its end; the connection is closed instead
 	if err != nil {
 		out = failed(a.failure(ctx, err, t.url.Host, timeout))
 		a.describe(&out)
@@ -110,9 +110,12 @@ var requests = sync.Pool{New: func() any {
 // ask writes a request and reads the headers of its answer, over a kept
 // connection or a new one. On an error nothing is left open.
 //
-// Nothing is repeated that has a byte on the wire: a receiver that closes its
-// end without an answer may have worked on it. A kept connection that turns out
-// dead before that is another matter, and another one takes its place.
+// A request that has a byte on the wire is not repeated: a receiver that ends
+// the connection without an answer may have worked on it. What remains is the
+// close that crosses with a request, where a receiver ends a connection between
+// the look at it and the write. That attempt fails, and its delivery goes by
+// its schedule. Where not even the first byte could be written, another
+// connection takes the place of the kept one.
 func (a *attempt) ask(ctx context.Context, g *generation, p *pool, t *target, first, rest []byte) (*http.Response, error) {
 	for {
 		if err := ctx.Err(); err != nil {
@@ -123,12 +126,12 @@ func (a *attempt) ask(ctx context.Context, g *generation, p *pool, t *target, fi
 		}
 		_ = a.conn.SetDeadline(a.deadline) // fails only where the write does
 		a.stop = context.AfterFunc(ctx, a.conn.giveUp)
-		resp, err := a.exchangeOver(a.conn, first, rest)
+		resp, err := a.converse(a.conn, first, rest)
 		if err == nil {
 			return resp, nil
 		}
 		a.end(p, false)
-		if !a.reused || a.exchange.flushed.Load() != 0 || errors.Is(err, os.ErrDeadlineExceeded) {
+		if !a.reused || a.exchange.flushed.Load() != 0 || !time.Now().Before(a.deadline) {
 			return nil, err
 		}
 	}
@@ -152,10 +155,10 @@ func (a *attempt) connect(ctx context.Context, g *generation, p *pool, t *target
 	return nil
 }
 
-// exchangeOver writes what comes first and reads the headers of the answer. A
+// converse writes what comes first and reads the headers of the answer. A
 // receiver may answer, and end the connection, before it has read everything:
 // what it said counts.
-func (a *attempt) exchangeOver(c *conn, first, rest []byte) (*http.Response, error) {
+func (a *attempt) converse(c *conn, first, rest []byte) (*http.Response, error) {
 	_, a.writeErr = c.Write(first)
 	if a.writeErr != nil && (a.exchange.flushed.Load() == 0 || errors.Is(a.writeErr, os.ErrDeadlineExceeded)) {
 		return nil, a.writeErr
