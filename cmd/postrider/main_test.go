@@ -289,7 +289,7 @@ func TestBench_OnADatabaseLeavesItEmpty(t *testing.T) {
 		t.Fatal(err)
 	}
 	// Whatever the run had left would be named before it.
-	if _, stderr, err := measure(); err == nil || !strings.Contains(stderr, "postrider: error: --database-url: The database is not empty: it has zzz.") {
+	if _, stderr, err := measure(); err == nil || !strings.Contains(stderr, "the database is not empty: it has zzz;") {
 		t.Errorf("got %v, %s, want a database with a table refused", err, stderr)
 	}
 	if err := cluster.Do(t.Context(), "postgres", `DROP TABLE zzz`); err != nil {

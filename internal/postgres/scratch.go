@@ -8,8 +8,6 @@ import (
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
-
-	"postrider"
 )
 
 // tables are all that the migrations make, partitions and goose's own aside.
@@ -32,10 +30,7 @@ func CheckEmpty(ctx context.Context, url string) error {
 		case err != nil:
 			return fmt.Errorf("look into the database: %w", err)
 		}
-		return &postrider.Error{
-			Kind: postrider.Invalid, Field: "database_url", Code: "not_empty",
-			Detail: fmt.Sprintf("The database is not empty: it has %s. Make one of its own for this, with createdb; what it leaves is dropped.", found),
-		}
+		return fmt.Errorf("the database is not empty: it has %s; make one of its own for this, with createdb, since what is in it is dropped at the end", found)
 	})
 }
 
