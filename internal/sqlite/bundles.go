@@ -82,6 +82,15 @@ type bundle struct {
 	deliveries []bundled
 }
 
+// first is when the first of what is left in a bundle is due. What was before it
+// may be in the queue by now, and has its turn before.
+func (b *bundle) first() int64 {
+	if len(b.deliveries) == 0 {
+		return b.due
+	}
+	return b.deliveries[0].due
+}
+
 func (b *bundle) key(d *bundled) postrider.DeliveryKey {
 	return postrider.DeliveryKey{Tenant: b.tenant, EventID: d.event, WebhookID: b.webhook}
 }

@@ -328,6 +328,39 @@ func TestBundles_ALargeOneIsClaimedInParts(t *testing.T) {
 	}
 }
 
+// The head of an ordered lane that waits for its retry has a row of its own, and
+// its turn before what was bundled with it.
+func TestBundles_WhatIsKeptGoesFirstAfterARestart(t *testing.T) {
+	dir, webhook := t.TempDir(), postrider.NewID()
+	r := &trial{t: t, dir: dir}
+	r.open()
+	var want []string
+	var list []postrider.Accepted
+	for i := range 5 {
+		a := eventFor(webhook, "1")
+		a.Publication, a.Deliveries[0].Claimed = i, true
+		list, want = append(list, a), append(want, a.Event.ID)
+	}
+	_, err := r.s.Accept(t.Context(), list, nil)
+	r.must(err)
+	head := list[0].Deliveries[0].DeliveryKey
+	r.must(r.s.Settle(t.Context(), []postrider.Settlement{{Key: head, Keep: true, Attempts: 1, Attempt: postrider.Attempt{
+		ID: postrider.NewID(), Tenant: head.Tenant, EventID: head.EventID, WebhookID: webhook, Number: 1, At: time.Now(), Status: postrider.AttemptFailure,
+	}}}))
+	r.must(r.s.Close())
+	r.open()
+	claimed, err := r.s.Claim(t.Context(), webhook, postrider.ClaimLimit{Rows: 100, Bytes: 1 << 20})
+	r.must(err)
+	var got []string
+	for _, d := range claimed.Deliveries {
+		got = append(got, d.EventID)
+	}
+	if !slices.Equal(got, want) {
+		t.Errorf("got %q, want %q", got, want)
+	}
+	r.must(r.s.Close())
+}
+
 func TestBundle_WhatIsWrittenIsRead(t *testing.T) {
 	const due = 1_700_000_000_000_000
 	want := []bundled{

@@ -66,7 +66,7 @@ func (c *claiming) run() error {
 	}
 	b, err := c.nextBundle()
 	for err == nil && !c.claimed.More && (b != nil || queue.found) {
-		if b != nil && (!queue.found || b.due <= queue.due) {
+		if b != nil && (!queue.found || b.first() <= queue.due) {
 			if err = c.takeBundle(b); err == nil && !c.claimed.More {
 				b, err = c.nextBundle()
 			}
