@@ -139,7 +139,7 @@ func benchBare(b *testing.B, client *http.Client, url string) {
 	})
 }
 
-// BenchmarkProtocols is why the transport speaks HTTP/1.1 only.
+// BenchmarkProtocols is why HTTP/1.1 alone is spoken.
 func BenchmarkProtocols(b *testing.B) {
 	for _, version := range []string{"http1", "http2"} {
 		b.Run(version, func(b *testing.B) {

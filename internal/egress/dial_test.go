@@ -282,8 +282,8 @@ func TestSend_ReachesAddressesAndNames(t *testing.T) {
 	}
 }
 
-// net/http reads the variables once in a process, so the test before this one
-// runs again in a process of its own.
+// net/http, if it were asked, would read the variables once in a process, so the
+// test before this one runs again in a process of its own.
 func TestSend_IgnoresProxyVariables(t *testing.T) {
 	proxy := setTrap(t, "127.0.0.1:0")
 	self, err := os.Executable()

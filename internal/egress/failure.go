@@ -20,7 +20,7 @@ import (
 )
 
 // A failure is why an attempt did not succeed: the code, and a sentence for
-// the partner. It is an error only on its way through net/http.
+// the partner. It is an error only on its way out of a dial.
 //
 // No sentence holds an address that was refused, or the text of a resolver's
 // or dialer's error, which names addresses of the provider's own network.

@@ -23,7 +23,7 @@ import (
 )
 
 func TestMain(m *testing.M) {
-	log.SetOutput(io.Discard) //nolint:forbidigo // net/http logs there what hostile receivers send unasked
+	log.SetOutput(io.Discard) //nolint:forbidigo // net/http logs there what its servers, the receivers, meet
 	goleak.VerifyTestMain(m)
 }
 
