@@ -26,7 +26,6 @@ type trial struct {
 	waiting  map[postrider.DeliveryKey]int
 	held     map[postrider.DeliveryKey]int
 	settled  map[postrider.DeliveryKey]postrider.ID // its last attempt
-	kept     map[postrider.DeliveryKey]bool
 }
 
 func (r *trial) open() {
@@ -109,7 +108,6 @@ func (r *trial) settle() {
 			At: time.Now(), Status: postrider.AttemptFailure,
 		}}
 		delete(r.held, key)
-		delete(r.kept, key)
 		r.settled[key] = settlement.Attempt.ID
 		switch r.random.IntN(4) {
 		case 0:
@@ -117,7 +115,7 @@ func (r *trial) settle() {
 			r.waiting[key] = attempts
 		case 1:
 			settlement.Keep = true
-			r.held[key], r.kept[key] = attempts, true
+			r.held[key] = attempts
 		default:
 			settlement.Done = true
 		}
@@ -254,7 +252,7 @@ func TestBundles_AnyCourseOfThingsLosesAndRepeatsNothing(t *testing.T) {
 				r := &trial{
 					t: t, dir: t.TempDir(), random: rand.New(rand.NewPCG(seed, 1)),
 					waiting: map[postrider.DeliveryKey]int{}, held: map[postrider.DeliveryKey]int{},
-					settled: map[postrider.DeliveryKey]postrider.ID{}, kept: map[postrider.DeliveryKey]bool{},
+					settled: map[postrider.DeliveryKey]postrider.ID{},
 				}
 				r.open()
 				defer func() { r.must(r.s.Close()) }()
