@@ -255,6 +255,7 @@ type task struct {
 	out      *outbound
 	term     int  // of the lease in which it was claimed
 	failing  bool // the receiver has been failing for a while
+	pressing bool // the lane soon has to wait until it is settled
 }
 
 // next takes the next delivery to send; none ends the worker. The first time is
@@ -292,8 +293,16 @@ func (l *lane) next(first bool) (next task, found bool) {
 	next = task{lane: l, delivery: l.ready.pop(), out: l.out, term: l.term, failing: l.pace.open()}
 	l.sending++
 	l.unsettled++
+	next.pressing = l.pressing()
 	l.refillWhenLow()
 	return next, true
+}
+
+// pressing reports whether the lane cannot go on, or not for long, before what
+// it sends is settled. The caller holds the lock.
+func (l *lane) pressing() bool {
+	return l.out != nil && l.out.webhook.Ordered ||
+		2*l.unsettled > unsettledPerSlot*l.pace.budget || 2*l.bytes > l.d.o.LaneBytes
 }
 
 // outcome tells the lane's pace how an attempt ended, unless the webhook has

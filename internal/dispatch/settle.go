@@ -12,7 +12,8 @@ import (
 
 // A settler records outcomes. It takes all that have come since its last
 // commit at once, so that the cost of a commit is shared; meanwhile the lanes
-// go on, each up to its bound of unsettled attempts.
+// go on, each up to its bound of unsettled attempts. In a crowd it waits for
+// more of them, unless a lane waits for it.
 type settler struct {
 	d *Dispatcher
 
@@ -22,6 +23,7 @@ type settler struct {
 	spare   []postrider.Settlement
 	closed  bool
 	wake    chan struct{}
+	hurried chan struct{}
 	bytes   atomic.Int64 // of the answers that are not yet on disk
 }
 
@@ -32,7 +34,7 @@ const maxAnswers = 32 << 20
 func (s *settler) full() bool { return s.bytes.Load() > maxAnswers }
 
 func newSettler(d *Dispatcher) *settler {
-	return &settler{d: d, wake: make(chan struct{}, 1)}
+	return &settler{d: d, wake: make(chan struct{}, 1), hurried: make(chan struct{}, 1)}
 }
 
 // add takes an outcome. The attempt gets its id here, so that the ids rise in
@@ -45,6 +47,9 @@ func (s *settler) add(t task, settlement postrider.Settlement) {
 	s.pending = append(s.pending, settlement)
 	s.from = append(s.from, t)
 	s.mu.Unlock()
+	if t.pressing {
+		s.hurry()
+	}
 	s.signal()
 }
 
@@ -55,16 +60,46 @@ func (s *settler) signal() {
 	}
 }
 
+// hurry has it not wait for company.
+func (s *settler) hurry() {
+	select {
+	case s.hurried <- struct{}{}:
+	default:
+	}
+}
+
 // close lets run return once everything is recorded.
 func (s *settler) close() {
 	s.mu.Lock()
 	s.closed = true
 	s.mu.Unlock()
+	s.hurry()
 	s.signal()
 }
 
-// maxSettle bounds one commit.
-const maxSettle = 256
+const (
+	// maxSettle bounds one commit.
+	maxSettle = 256
+	// settleApart is how far commits begin from each other at least, while each
+	// has settleCrowd outcomes or more. A crash repeats what is unsettled: those
+	// of this time, where the lanes' bounds do not end it earlier.
+	settleApart = 15 * time.Millisecond
+	settleCrowd = 16
+)
+
+// gather waits for company after a crowd.
+func (s *settler) gather(last int, began time.Time) {
+	wait := time.Until(began.Add(settleApart))
+	if last < settleCrowd || wait <= 0 {
+		return
+	}
+	pause := time.NewTimer(wait)
+	defer pause.Stop()
+	select {
+	case <-pause.C:
+	case <-s.hurried:
+	}
+}
 
 func (s *settler) take() (batch []postrider.Settlement, from []task, closed bool) {
 	s.mu.Lock()
@@ -75,9 +110,13 @@ func (s *settler) take() (batch []postrider.Settlement, from []task, closed bool
 }
 
 func (s *settler) run() {
+	var began time.Time
+	last := 0
 	for range s.wake {
 		for {
+			s.gather(last, began)
 			batch, from, closed := s.take()
+			last, began = len(batch), time.Now()
 			for chunk := range slices.Chunk(batch, maxSettle) {
 				if !s.record(chunk) {
 					return
