@@ -19,6 +19,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"strconv"
 	"syscall"
 	"time"
 
@@ -85,6 +86,7 @@ func Open(ctx context.Context, dir string, sealer Sealer) (_ *Store, err error) 
 	if s.writer.conn, err = openConn(s.read.Driver(), dsn(path, "")); err != nil {
 		return nil, err
 	}
+	s.writer.checkpoints.start(s.read, s.writer.checkDisk)
 	s.writer.start()
 	return s, s.checkKey(ctx)
 }
@@ -97,7 +99,7 @@ const readers = 4
 // commit wait for the disk: that is the promise of a 202.
 func dsn(path, extra string) string {
 	return "file:" + path + "?_pragma=journal_mode(wal)&_pragma=synchronous(full)&_pragma=busy_timeout(5000)" +
-		"&_pragma=cache_size(-32768)&_pragma=wal_autocheckpoint(4000)&_pragma=journal_size_limit(67108864)" +
+		"&_pragma=cache_size(-32768)&_pragma=wal_autocheckpoint(" + strconv.Itoa(checkpointLate) + ")&_pragma=journal_size_limit(67108864)" +
 		"&_pragma=temp_store(memory)&" + extra
 }
 
@@ -155,6 +157,7 @@ func lockDirectory(dir string) (*os.File, error) {
 // log into the database: a data directory that was closed holds it in one file.
 func (s *Store) Close() error {
 	var errs []error
+	s.writer.checkpoints.close()
 	if s.read != nil {
 		errs = append(errs, s.read.Close())
 	}

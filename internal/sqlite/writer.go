@@ -17,8 +17,9 @@ import (
 // several share a transaction, the next one does not begin at once: the batch
 // size adapts by itself to the load.
 type writer struct {
-	conn   *conn
-	claims claims
+	conn        *conn
+	claims      claims
+	checkpoints checkpointer
 
 	mu      sync.Mutex
 	pending []*operation
@@ -151,8 +152,10 @@ func (w *writer) loop() {
 				}
 				break
 			}
+			w.checkpoints.copyRest()
 			w.began = time.Now()
 			w.commit(batch)
+			w.checkpoints.wrote()
 		}
 	}
 }
