@@ -299,10 +299,12 @@ func (l *lane) next(first bool) (next task, found bool) {
 }
 
 // pressing reports whether the lane cannot go on, or not for long, before what
-// it sends is settled. The caller holds the lock.
+// it sends is settled: it is ordered, near its bound of unsettled attempts, or
+// soon without work for want of room. The caller holds the lock.
 func (l *lane) pressing() bool {
 	return l.out != nil && l.out.webhook.Ordered ||
-		2*l.unsettled > unsettledPerSlot*l.pace.budget || 2*l.bytes > l.d.o.LaneBytes
+		2*l.unsettled > unsettledPerSlot*l.pace.budget ||
+		2*l.bytes > l.d.o.LaneBytes && l.ready.len() < l.pace.budget
 }
 
 // outcome tells the lane's pace how an attempt ended, unless the webhook has
