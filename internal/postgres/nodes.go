@@ -330,8 +330,8 @@ func (s *Store) tidy(ctx context.Context) {
 	}
 }
 
-// housekeep makes the days ahead and removes what is old. An advisory lock
-// elects the node that does it.
+// housekeep makes the days ahead, removes what is old, and gives back what the
+// queue does not need. An advisory lock elects the node that does it.
 func (s *Store) housekeep(ctx context.Context) (err error) {
 	if err := s.makeDays(ctx); err != nil {
 		return err
@@ -348,10 +348,12 @@ func (s *Store) housekeep(ctx context.Context) (err error) {
 	if err := expire(ctx, c); err != nil {
 		return err
 	}
-	if s.o.Retention == 0 {
-		return nil
+	if s.o.Retention != 0 {
+		if err := s.DropHistory(ctx, s.o.Retention); err != nil {
+			return err
+		}
 	}
-	return s.DropHistory(ctx, s.o.Retention)
+	return s.shrinkQueue(ctx, c, spareBytes)
 }
 
 // patient is the configuration of a connection for long work.
