@@ -46,15 +46,7 @@ func TestTranscripts(t *testing.T) {
 // Moves from store to store. $PG is the URL of a database that is none of
 // Postrider's; the command database makes one, whose URL has its name then.
 func TestTranscripts_OfMoves(t *testing.T) {
-	cluster, err := pgtest.Start(false)
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		if err := cluster.Stop(); err != nil {
-			t.Error(err)
-		}
-	})
+	cluster := pgtest.For(t, false)
 	testscript.Run(t, testscript.Params{
 		Dir: "testdata/moves", RequireExplicitExec: true, RequireUniqueNames: true, Deadline: time.Now().Add(2 * time.Minute),
 		Setup: func(env *testscript.Env) error {
@@ -251,15 +243,7 @@ func TestBench_LosesNothing(t *testing.T) {
 // Two nodes on a database lose nothing, and the database is left as it was. One
 // that has something in it stays as it is.
 func TestBench_OnADatabaseLeavesItEmpty(t *testing.T) {
-	cluster, err := pgtest.Start(false)
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		if err := cluster.Stop(); err != nil {
-			t.Error(err)
-		}
-	})
+	cluster := pgtest.For(t, false)
 	measure := func() (stdout, stderr string, err error) {
 		var out, words bytes.Buffer
 		command := exec.CommandContext(t.Context(), "postrider", "bench", "nodes", "--database-url", cluster.URL("postgres"), "--count", "200",

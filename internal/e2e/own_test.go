@@ -14,15 +14,7 @@ import (
 // Whatever the operator opens: a webhook reaches neither the API nor the
 // database nor the profiles, which trust whoever comes from this machine.
 func TestOwnAddresses_StayClosedWhereLoopbackIsOpen(t *testing.T) {
-	database, err := pgtest.Start(false)
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		if err := database.Stop(); err != nil {
-			t.Error(err)
-		}
-	})
+	database := pgtest.For(t, false)
 	at, err := url.Parse(database.URL("postgres"))
 	if err != nil {
 		t.Fatal(err)

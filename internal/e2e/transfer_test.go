@@ -16,11 +16,7 @@ import (
 // What was not delivered before the move is delivered after it, in its order,
 // also when the first try of the move was killed.
 func TestImport_UnsettledDeliveriesGoOnInTheTarget(t *testing.T) {
-	cluster, err := pgtest.Start(true)
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { cluster.Stop() }) //nolint:errcheck // the test is over
+	cluster := pgtest.For(t, true)
 	database := cluster.URL(e2e.NewDatabase(t, cluster))
 	dir := t.TempDir()
 	receiver := e2e.Listen(t)

@@ -15,15 +15,7 @@ import (
 
 // What is changed at one node acts at the other, in requests as in streams.
 func TestNodes_HearOfEachOther(t *testing.T) {
-	cluster, err := pgtest.Start(false)
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		if err := cluster.Stop(); err != nil {
-			t.Error(err)
-		}
-	})
+	cluster := pgtest.For(t, false)
 	url := cluster.URL(e2e.NewDatabase(t, cluster))
 	flags := []string{"--database-url", url, "--encryption-key", e2e.EncryptionKey}
 	one, two := e2e.Start(t, t.TempDir(), flags...), e2e.Start(t, t.TempDir(), flags...)
@@ -85,15 +77,7 @@ func follow(t *testing.T, node *e2e.Server) <-chan string {
 // Two nodes that start at once on an empty database print one key, and one with
 // another encryption key does not start.
 func TestNodes_StartOnceWithOneKey(t *testing.T) {
-	cluster, err := pgtest.Start(false)
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		if err := cluster.Stop(); err != nil {
-			t.Error(err)
-		}
-	})
+	cluster := pgtest.For(t, false)
 	url := cluster.URL(e2e.NewDatabase(t, cluster))
 	flags := []string{"--admin-key=", "--database-url", url, "--encryption-key", e2e.EncryptionKey}
 	started := make(chan *e2e.Server, 2)

@@ -15,15 +15,7 @@ import (
 // A listener is attached to one node. What any node accepts reaches it, and a
 // redelivery that another one is asked for does too.
 func TestListen_GetsWhatEveryNodeAccepts(t *testing.T) {
-	cluster, err := pgtest.Start(false)
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		if err := cluster.Stop(); err != nil {
-			t.Error(err)
-		}
-	})
+	cluster := pgtest.For(t, false)
 	flags := []string{
 		"--database-url", cluster.URL(e2e.NewDatabase(t, cluster)), "--encryption-key", e2e.EncryptionKey, "--relay-ping", "300ms",
 	}
@@ -75,7 +67,7 @@ func TestListen_GetsWhatEveryNodeAccepts(t *testing.T) {
 	}
 
 	far.Call(http.MethodDelete, "/v0/api_webhooks/"+hook, nil).Must(http.StatusNoContent)
-	err = <-ended
+	err := <-ended
 	ended <- err
 	if err == nil {
 		t.Error("got exit code 0 from the listener of a webhook that another node deleted, want 1")

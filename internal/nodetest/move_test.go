@@ -18,20 +18,6 @@ import (
 	"postrider/internal/pgtest"
 )
 
-func newCluster(t *testing.T) *pgtest.Cluster {
-	t.Helper()
-	cluster, err := pgtest.Start(true)
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		if err := cluster.Stop(); err != nil {
-			t.Error(err)
-		}
-	})
-	return cluster
-}
-
 // command is the program with arguments, killed when the test ends.
 func command(t *testing.T, args ...string) *exec.Cmd {
 	t.Helper()
@@ -96,7 +82,7 @@ func TestImport_ADirectoryServesWhatCameFromADatabase(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			receiver, dir := e2e.Listen(t), filepath.Join(t.TempDir(), "moved")
-			url := filledDatabase(t, newCluster(t), receiver)
+			url := filledDatabase(t, pgtest.For(t, true), receiver)
 			out, err := run(t, nil, "import", "--from", url, "--data-dir", dir)
 			if err != nil || !strings.Contains(out, "the encryption key stays a setting") {
 				t.Fatalf("import: got %v, %s, want it to say where the key has to be", err, out)
@@ -180,7 +166,7 @@ func exported(t *testing.T, url string) (export []byte, counts string) {
 // Wherever an import ends, its target has nothing: a server would begin anew on
 // it, and the next import has all.
 func TestImport_KilledLeavesAnEmptyTarget(t *testing.T) {
-	cluster := newCluster(t)
+	cluster := pgtest.For(t, true)
 	export, want := exported(t, filledDatabase(t, cluster, e2e.Listen(t)))
 	for name, target := range map[string][]string{
 		"SQLite": {"--data-dir", t.TempDir()}, "PostgreSQL": {"--database-url", cluster.URL(e2e.NewDatabase(t, cluster))},
@@ -204,7 +190,7 @@ func TestImport_KilledLeavesAnEmptyTarget(t *testing.T) {
 }
 
 func TestImport_CanBeStartedAgainAfterItsDatabaseWasLost(t *testing.T) {
-	cluster := newCluster(t)
+	cluster := pgtest.For(t, true)
 	export, want := exported(t, filledDatabase(t, cluster, e2e.Listen(t)))
 	target := []string{"--database-url", cluster.URL(e2e.NewDatabase(t, cluster))}
 	f := halfWay(t, export, target...)
@@ -228,7 +214,7 @@ func TestImport_CanBeStartedAgainAfterItsDatabaseWasLost(t *testing.T) {
 // An export whose database went away says so, and what it has written is known
 // to be a part.
 func TestExport_ThatLostItsDatabaseIsKnownToBeAPart(t *testing.T) {
-	cluster := newCluster(t)
+	cluster := pgtest.For(t, true)
 	url := filledDatabase(t, cluster, e2e.Listen(t))
 	c := command(t, "export", "--database-url", url)
 	var stderr bytes.Buffer

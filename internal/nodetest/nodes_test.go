@@ -47,15 +47,7 @@ type field struct {
 }
 
 func newField(t *testing.T) *field {
-	cluster, err := pgtest.Start(true)
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		if err := cluster.Stop(); err != nil {
-			t.Error(err)
-		}
-	})
+	cluster := pgtest.For(t, true)
 	f := &field{
 		t: t, cluster: cluster, receiver: e2e.Listen(t), client: &http.Client{Timeout: 3 * time.Second},
 		flags:    []string{"--database-url", cluster.URL(e2e.NewDatabase(t, cluster)), "--encryption-key", e2e.EncryptionKey},

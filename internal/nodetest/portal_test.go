@@ -15,15 +15,7 @@ var nodeRow = regexp.MustCompile(`<tr><td><span class="strong">[^<]+</span> <spa
 
 // Whichever node is asked shows all that are alive, and which of them it is.
 func TestPortal_ShowsAllNodes(t *testing.T) {
-	cluster, err := pgtest.Start(false)
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		if err := cluster.Stop(); err != nil {
-			t.Error(err)
-		}
-	})
+	cluster := pgtest.For(t, false)
 	flags := []string{"--database-url", cluster.URL(e2e.NewDatabase(t, cluster)), "--encryption-key", e2e.EncryptionKey}
 	one, two := e2e.Start(t, t.TempDir(), flags...), e2e.Start(t, t.TempDir(), flags...)
 	address := func(s *e2e.Server) string { return strings.TrimPrefix(s.URL, "http://") }

@@ -20,6 +20,7 @@ import (
 	"strconv"
 	"strings"
 	"syscall"
+	"testing"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -35,6 +36,21 @@ type Cluster struct {
 
 	process *os.Process
 	ended   chan error
+}
+
+// For starts a cluster that ends with the test.
+func For(t testing.TB, fsync bool, settings ...string) *Cluster {
+	t.Helper()
+	c, err := Start(fsync, settings...)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := c.Stop(); err != nil {
+			t.Error(err)
+		}
+	})
+	return c
 }
 
 // Start makes a cluster and starts its server. What it stores is only as

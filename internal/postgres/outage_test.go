@@ -17,15 +17,7 @@ import (
 const recoveryBound = 5 * time.Second
 
 func TestOutage_IsToldAtOnceAndEndsWithoutARestart(t *testing.T) {
-	server, err := pgtest.Start(false)
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		if err := server.Stop(); err != nil {
-			t.Error(err)
-		}
-	})
+	server := pgtest.For(t, false)
 	o := options("postgres")
 	o.URL = server.URL("postgres")
 	s, err := Open(t.Context(), o)
