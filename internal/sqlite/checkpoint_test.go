@@ -33,7 +33,7 @@ func logLength(t *testing.T, s *Store) (length, copied int) {
 // eventually waits for what happens beside the writer.
 func eventually(t *testing.T, what string, happened func() bool) {
 	t.Helper()
-	for end := time.Now().Add(10 * time.Second); !happened(); time.Sleep(5 * time.Millisecond) {
+	for end := time.Now().Add(10 * time.Second); !happened(); time.Sleep(5 * time.Millisecond) { //nolint:forbidigo // what happens is SQLite's, beside any simulated time
 		if time.Now().After(end) {
 			t.Fatalf("not within 10 s: %s", what)
 		}
