@@ -161,16 +161,21 @@ func TestShrink_WhatTheRowsNeedIsLeftAlone(t *testing.T) {
 	}
 }
 
-func TestShrink_ALockThatIsNotFreeIsNoFault(t *testing.T) {
-	s := openNode(t, newDatabase(t))
-	c := housekeeper(t, s)
+// locked is a node whose queue has grown and is locked by somebody else.
+func locked(t *testing.T) (s *Store, c *pgx.Conn) {
+	t.Helper()
+	s = openNode(t, newDatabase(t))
+	c = housekeeper(t, s)
 	do(t, c, fillQueueSQL, emptyQueueSQL, countQueueSQL)
-	other := housekeeper(t, s)
-	do(t, other, `BEGIN`, `LOCK TABLE queue IN SHARE ROW EXCLUSIVE MODE`)
+	do(t, housekeeper(t, s), `BEGIN`, `LOCK TABLE queue IN SHARE ROW EXCLUSIVE MODE`)
+	return s, c
+}
+
+func TestShrink_ALockThatIsNotFreeIsNoFault(t *testing.T) {
+	s, c := locked(t)
 	if err := s.shrinkQueue(t.Context(), c, 1<<20); err != nil {
 		t.Errorf("got error %v, want it left for the next time", err)
 	}
-	do(t, other, `ROLLBACK`)
 }
 
 func TestShrink_ARebuildThatWasBrokenOffLeavesNothing(t *testing.T) {
@@ -196,17 +201,12 @@ func TestShrink_ARebuildThatWasBrokenOffLeavesNothing(t *testing.T) {
 }
 
 func TestShrink_EndsWithItsContext(t *testing.T) {
-	s := openNode(t, newDatabase(t))
-	c := housekeeper(t, s)
-	do(t, c, fillQueueSQL, emptyQueueSQL, countQueueSQL)
-	other := housekeeper(t, s)
-	do(t, other, `BEGIN`, `LOCK TABLE queue IN SHARE ROW EXCLUSIVE MODE`)
+	s, c := locked(t)
 	ctx, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond)
 	defer cancel()
 	if err := s.shrinkQueue(ctx, c, 1<<20); !errors.Is(err, context.DeadlineExceeded) {
 		t.Errorf("got error %v, want that of the context", err)
 	}
-	do(t, other, `ROLLBACK`)
 }
 
 func TestHousekeeping_ShrinksTheQueue(t *testing.T) {

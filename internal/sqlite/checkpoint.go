@@ -11,7 +11,8 @@ import (
 // A checkpointer copies what the write-ahead log has gathered into the database
 // while the writer goes on, whose callers would otherwise wait for it. What is
 // written meanwhile is little, and is copied between two transactions: only when
-// nothing is left does the log begin anew, and stay small.
+// nothing is left does the log begin anew, and stay small. It has connections of
+// its own, so that the writer never waits for those who read.
 type checkpointer struct {
 	db      *sql.DB
 	failed  func(error)
@@ -39,7 +40,9 @@ const (
 	checkpointSQL = `PRAGMA wal_checkpoint(PASSIVE)`
 )
 
+// start takes a database of its own, which it closes.
 func (c *checkpointer) start(db *sql.DB, failed func(error)) {
+	db.SetMaxOpenConns(2) // for what goes on beside the writer, and for the rest
 	ctx, stop := context.WithCancel(context.Background())
 	c.db, c.failed, c.stop = db, failed, stop
 	c.written, c.done = make(chan struct{}, 1), make(chan struct{})
@@ -64,11 +67,13 @@ func (c *checkpointer) start(db *sql.DB, failed func(error)) {
 }
 
 // close waits for the end of what is under way.
-func (c *checkpointer) close() {
-	if c.done != nil {
-		c.stop()
-		<-c.done
+func (c *checkpointer) close() error {
+	if c.done == nil {
+		return nil
 	}
+	c.stop()
+	<-c.done
+	return c.db.Close()
 }
 
 // wrote tells of a transaction.

@@ -78,6 +78,32 @@ func TestCheckpoint_AReaderInTheWayIsWaitedFor(t *testing.T) {
 	})
 }
 
+// Whoever reads for long holds up neither the writer nor the log.
+func TestCheckpoint_WaitsForNoReader(t *testing.T) {
+	s := openPlain(t)
+	for range readers {
+		reading, err := s.read.BeginTx(t.Context(), nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer reading.Rollback() //nolint:errcheck // it has only kept a connection
+	}
+	s.checkpoints.rest.Store(true)
+	written := make(chan struct{})
+	go func() {
+		defer close(written)
+		fillLog(t, s, 100)
+	}()
+	select {
+	case <-written:
+	case <-time.After(10 * time.Second):
+		t.Fatal("got the writer waiting for those who read")
+	}
+	if s.checkpoints.rest.Load() {
+		t.Error("got the rest left, want it copied before the next transaction")
+	}
+}
+
 // What a power cut would tear apart is a fault of the checkpoint's as of a
 // commit's.
 func TestCheckpoint_AFailureIsTold(t *testing.T) {

@@ -86,7 +86,11 @@ func Open(ctx context.Context, dir string, sealer Sealer) (_ *Store, err error) 
 	if s.writer.conn, err = openConn(s.read.Driver(), dsn(path, "")); err != nil {
 		return nil, err
 	}
-	s.writer.checkpoints.start(s.read, s.writer.checkDisk)
+	checkpoints, err := sql.Open("sqlite", dsn(path, "_pragma=query_only(1)"))
+	if err != nil {
+		return nil, fmt.Errorf("open %s for checkpoints: %w", path, err)
+	}
+	s.writer.checkpoints.start(checkpoints, s.writer.checkDisk)
 	s.writer.start()
 	return s, s.checkKey(ctx)
 }
@@ -157,7 +161,7 @@ func lockDirectory(dir string) (*os.File, error) {
 // log into the database: a data directory that was closed holds it in one file.
 func (s *Store) Close() error {
 	var errs []error
-	s.writer.checkpoints.close()
+	errs = append(errs, s.writer.checkpoints.close())
 	if s.read != nil {
 		errs = append(errs, s.read.Close())
 	}
