@@ -86,7 +86,7 @@ func TestCheckpoint_WaitsForNoReader(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		defer reading.Rollback() //nolint:errcheck // it has only kept a connection
+		defer reading.Rollback()
 	}
 	s.checkpoints.rest.Store(true)
 	written := make(chan struct{})
