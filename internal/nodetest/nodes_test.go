@@ -66,7 +66,25 @@ func newField(t *testing.T) *field {
 		f.node(i%nodes).Call(http.MethodPost, "/v0/api_webhooks", fmt.Appendf(nil, `{"url": %q, "events": [%q], "ordered": %v}`,
 			f.receiver.URL+path, events, i >= plain)).Must(http.StatusCreated)
 	}
+	f.awaitWebhooks()
 	return f
+}
+
+// awaitWebhooks waits until every node has heard of all webhooks: an event that
+// is published before goes to those that its node knows.
+func (f *field) awaitWebhooks() {
+	f.t.Helper()
+	for event, want := range map[string]int{"load.made": plain, "line.made": ordered} {
+		for _, node := range f.nodes {
+			e2e.Until(f.t, "every node knows every webhook", func() bool {
+				var matched struct {
+					Deliveries int `json:"deliveries"`
+				}
+				node.Call(http.MethodPost, "/v0/events/match", fmt.Appendf(nil, `{"event": %q}`, event)).Must(http.StatusOK).Into(&matched)
+				return matched.Deliveries == want
+			})
+		}
+	}
 }
 
 func (f *field) start(i int) {
