@@ -108,7 +108,7 @@ func columnNames(table *postrider.ExportTable, without []string) (names []string
 func (s *Store) Import(
 	ctx context.Context, next func() (postrider.ExportBatch, error), check func(rows []int64) error,
 ) (err error) {
-	db, err := sql.Open("sqlite", dsn(filepath.Join(filepath.Dir(s.lock.Name()), FileName), "_txlock=immediate"))
+	db, err := sql.Open("sqlite", dsn(filepath.Join(filepath.Dir(s.lock.Name()), FileName), largeCache, "_txlock=immediate"))
 	if err != nil {
 		return err
 	}
