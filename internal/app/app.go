@@ -15,6 +15,7 @@ import (
 	"net/http"
 	"net/netip"
 	"os"
+	"runtime"
 	"runtime/debug"
 	"time"
 
@@ -54,7 +55,7 @@ type app struct {
 // requests, attempts in flight finish, everything else goes back to the store.
 // Results for the operator go to stdout, the log to stderr.
 func Serve(ctx context.Context, c config.Serve, version string, stdout, stderr io.Writer) (err error) {
-	defer tuneGC()()
+	defer tuneRuntime(&c)()
 	a, err := build(ctx, c, version, stderr)
 	if err != nil {
 		return err
@@ -107,19 +108,32 @@ func Serve(ctx context.Context, c config.Serve, version string, stdout, stderr i
 	return run.Wait()
 }
 
-// gcPercent lets the heap grow a little further between collections than Go
-// does by itself: what lives long here is small, and most of what is allocated
-// dies with its request.
-const gcPercent = 200
+// gcPercent lets the heap grow further between collections than Go does by
+// itself: what lives long here is small, and most of what is allocated dies with
+// its request.
+const gcPercent = 400
 
-// tuneGC sets gcPercent unless the operator has set GOGC, and returns what sets
-// it back.
-func tuneGC() (undo func()) {
-	before := debug.SetGCPercent(gcPercent)
-	if before != 100 {
-		debug.SetGCPercent(before)
+// tuneRuntime sets what the operator has not set by GOGC and GOMAXPROCS, and
+// returns what sets it back. With the embedded store one processor more than
+// there are runs Go code, since one is often in a system call that waits for the
+// disk: until the runtime notices, which takes it about as long as the disk, a
+// core would stand still. A limit of processor time is left to the runtime, which
+// follows it.
+func tuneRuntime(c *config.Serve) (undo func()) {
+	percent := debug.SetGCPercent(gcPercent)
+	if percent != 100 {
+		debug.SetGCPercent(percent)
 	}
-	return func() { debug.SetGCPercent(before) }
+	moreProcs := c.DatabaseURL == "" && runtime.GOMAXPROCS(0) == runtime.NumCPU()
+	if moreProcs {
+		runtime.GOMAXPROCS(runtime.NumCPU() + 1)
+	}
+	return func() {
+		debug.SetGCPercent(percent)
+		if moreProcs {
+			runtime.SetDefaultGOMAXPROCS()
+		}
+	}
 }
 
 // takeStandardLog has what the standard library says by itself written to the
@@ -185,16 +199,17 @@ func build(ctx context.Context, c config.Serve, version string, stderr io.Writer
 	if err != nil {
 		return nil, fmt.Errorf("derive the key of cursors: %w", err)
 	}
-	pages, err := a.withPortal(api.New(api.Options{
+	apiRoutes := api.New(api.Options{
 		Keys: a.registry, Tenants: a.registry, Webhooks: a.registry, Catalogue: a.registry,
 		Publisher: a.publisher, Replays: a.replayer, History: a.store, Recorded: a.store, Tail: a.tail, Links: a.store, Relay: a.relay,
 		PublicURL: a.publicURL(), Logger: a.logger, Brand: c.Brand, Version: version,
 		PayloadLimit: c.PayloadLimit, RequestRate: c.RequestRate, OperatorRate: c.OperatorRequestRate, CursorKey: [32]byte(cursorKey),
-	}), key)
+	})
+	pages, err := a.withPortal(apiRoutes, key)
 	if err != nil {
 		return nil, err
 	}
-	a.handler = a.withHealth(pages)
+	a.handler = routed{api: apiRoutes, rest: a.withHealth(pages)}
 	return a, nil
 }
 

@@ -8,6 +8,7 @@ import (
 	"net"
 	"net/http"
 	"net/http/pprof"
+	"strings"
 	"time"
 )
 
@@ -38,6 +39,19 @@ func (a *app) serveHTTP(ctx context.Context, listener net.Listener, handler http
 		return fmt.Errorf("serve on %s: %w", listener.Addr(), err)
 	}
 	return errors.Join(<-stopped, server.Close())
+}
+
+// routed sends what is for the API there at once: that is nearly every request,
+// and the way through the patterns of everything else is longer.
+type routed struct{ api, rest http.Handler }
+
+// ServeHTTP answers one request.
+func (h routed) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	if strings.HasPrefix(r.URL.Path, "/v0/") {
+		h.api.ServeHTTP(w, r)
+	} else {
+		h.rest.ServeHTTP(w, r)
+	}
 }
 
 // withHealth adds the routes for load balancers and supervisors: /healthz says
