@@ -1,7 +1,6 @@
 package postrider
 
 import (
-	"net/http"
 	"time"
 )
 
@@ -71,7 +70,7 @@ const (
 type Request struct {
 	WebhookID   ID // whose delivery it is
 	URL         string
-	Header      http.Header
+	Header      Header
 	Body        []byte
 	Timeout     time.Duration // over DNS, connect, TLS, headers and body
 	InsecureSSL bool
@@ -107,7 +106,7 @@ type Timings struct {
 
 // A Response is what the receiver answered, capped.
 type Response struct {
-	Header    http.Header
+	Header    Header
 	Body      []byte
 	Truncated bool // more came than is kept, or it broke off
 }
@@ -167,7 +166,7 @@ type Attempt struct {
 	NextAttemptAt time.Time
 	// RequestHeader is what was sent, in the exact spelling, with the values
 	// of sensitive headers masked.
-	RequestHeader http.Header
+	RequestHeader Header
 	// RequestBody is only filled when one attempt is read by its id.
 	RequestBody []byte
 }

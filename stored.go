@@ -3,9 +3,6 @@ package postrider
 import (
 	"encoding/json"
 	"fmt"
-	"net/http"
-	"slices"
-	"strings"
 	"time"
 )
 
@@ -53,40 +50,4 @@ func (w *Webhook) Reveal(text []byte) error {
 		w.Previous = append(w.Previous, PreviousSecret{Secret: Secret(old.Secret), Until: time.UnixMicro(old.Until).UTC()})
 	}
 	return nil
-}
-
-// FormatHeader writes headers as lines, sorted by name, in their exact
-// spelling: compact, and readable in a database. The bytes are those of a
-// stranger, and need not be text.
-func FormatHeader(h http.Header) string {
-	names := make([]string, 0, 16)
-	size := 0
-	for name, values := range h {
-		names = append(names, name)
-		for _, value := range values {
-			size += len(name) + len(value) + len(": \n")
-		}
-	}
-	slices.Sort(names)
-	var b strings.Builder
-	b.Grow(size)
-	for _, name := range names {
-		for _, value := range h[name] {
-			b.WriteString(name)
-			b.WriteString(": ")
-			b.WriteString(value)
-			b.WriteByte('\n')
-		}
-	}
-	return b.String()
-}
-
-// ParseHeader reads what FormatHeader has written.
-func ParseHeader(text string) http.Header {
-	h := http.Header{}
-	for line := range strings.Lines(text) {
-		name, value, _ := strings.Cut(strings.TrimSuffix(line, "\n"), ": ")
-		h[name] = append(h[name], value)
-	}
-	return h
 }

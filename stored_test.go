@@ -1,7 +1,6 @@
 package postrider_test
 
 import (
-	"net/http"
 	"testing"
 	"time"
 
@@ -49,19 +48,5 @@ func TestHidden_KeepsItsForm(t *testing.T) {
 	const want = `{"secret":"a","previous":[{"secret":"c","until":7}],"headers":{"X-A":"b"}}`
 	if got, err := w.Hidden(); err != nil || string(got) != want {
 		t.Errorf("got %s, %v, want %s", got, err, want)
-	}
-}
-
-func TestFormatHeader_ComesBackInItsSpelling(t *testing.T) {
-	h := http.Header{"x-lower": {"1", ""}, "Content-Type": {"a: b"}, "X-Bytes": {"\xff\xfe"}}
-	text := postrider.FormatHeader(h)
-	if want := "Content-Type: a: b\nX-Bytes: \xff\xfe\nx-lower: 1\nx-lower: \n"; text != want {
-		t.Errorf("got %q, want %q", text, want)
-	}
-	if diff := cmp.Diff(h, postrider.ParseHeader(text)); diff != "" {
-		t.Error(diff)
-	}
-	if got := postrider.ParseHeader(postrider.FormatHeader(nil)); len(got) != 0 {
-		t.Errorf("got %v of no headers, want none", got)
 	}
 }

@@ -389,9 +389,9 @@ func (w *world) attempt(hook postrider.Webhook) postrider.Attempt {
 		Outcome: postrider.Outcome{
 			StatusCode: 500, Failure: postrider.FailHTTP5xx, Detail: "The receiver answered 500.", RemoteIP: "203.0.113.7",
 			Timings:  postrider.Timings{Connect: 1500 * time.Microsecond, Total: 48215 * time.Microsecond},
-			Response: postrider.Response{Header: http.Header{"X-Two": {"a", "b"}}, Body: []byte{0xff, 0x00}},
+			Response: postrider.Response{Header: postrider.Header{{Name: "X-Two", Value: "a"}, {Name: "X-Two", Value: "b"}}, Body: []byte{0xff, 0x00}},
 		},
-		NextAttemptAt: epoch.Add(time.Minute), RequestHeader: http.Header{"webhook-id": {"evt_1"}}, RequestBody: []byte(`{"a": 1}`),
+		NextAttemptAt: epoch.Add(time.Minute), RequestHeader: postrider.Header{{Name: "webhook-id", Value: "evt_1"}}, RequestBody: []byte(`{"a": 1}`),
 	}
 	w.attempts = append(w.attempts, t)
 	return t

@@ -2,7 +2,6 @@ package api
 
 import (
 	"context"
-	"net/http"
 	"strings"
 	"time"
 
@@ -87,9 +86,9 @@ func showWhole(t *postrider.Attempt) wholeEntry {
 }
 
 // joined is one text for each header (RFC 9110, section 5.3).
-func joined(header http.Header) map[string]string {
+func joined(header postrider.Header) map[string]string {
 	flat := make(map[string]string, len(header))
-	for name, values := range header {
+	for name, values := range header.Map() {
 		flat[name] = strings.Join(values, ", ")
 	}
 	return flat

@@ -356,7 +356,7 @@ func TestLogs_ResponseBodies(t *testing.T) {
 		}
 	}
 	// What a receiver puts into a header need not be UTF-8.
-	c.attempts[0].Outcome.Response.Header = map[string][]string{"X-Odd": {"a\xffb"}}
+	c.attempts[0].Outcome.Response.Header = postrider.Header{{Name: "X-Odd", Value: "a\xffb"}}
 	c.do("acme", "GET", "/v0/api_webhooks/logs/"+attempt.ID.String(), "").want(200)
 }
 

@@ -189,7 +189,7 @@ func pastAttempt(t *testing.T, random *rand.Rand, hooks []string, draw int, at t
 		Outcome: postrider.Outcome{
 			StatusCode: http.StatusNoContent, RemoteIP: "203.0.113.24", TLSVersion: "TLS 1.3",
 			Timings:  postrider.Timings{FirstByte: first, Total: first + 900*time.Microsecond},
-			Response: postrider.Response{Header: http.Header{"Date": {at.Format(http.TimeFormat)}, "Server": {"nginx"}}},
+			Response: postrider.Response{Header: postrider.Header{{Name: "Date", Value: at.Format(http.TimeFormat)}, {Name: "Server", Value: "nginx"}}},
 		},
 		RequestHeader: pastHeader(hooks[hook], event, eventID, at),
 	}
@@ -200,7 +200,7 @@ func pastAttempt(t *testing.T, random *rand.Rand, hooks []string, draw int, at t
 		o.Detail = "The receiver answered 503 Service Unavailable. Look for the reason in the receiver's log."
 		o.Timings = postrider.Timings{DNS: 12 * time.Millisecond, Connect: 21 * time.Millisecond, TLS: 34 * time.Millisecond, FirstByte: 640 * time.Millisecond, Total: 709 * time.Millisecond}
 		o.Response = postrider.Response{
-			Header: http.Header{"Content-Type": {"application/json"}, "Date": {at.Format(http.TimeFormat)}, "Retry-After": {"120"}, "Server": {"nginx"}, "X-Request-Id": {"b7c1f0a2"}},
+			Header: postrider.Header{{Name: "Content-Type", Value: "application/json"}, {Name: "Date", Value: at.Format(http.TimeFormat)}, {Name: "Retry-After", Value: "120"}, {Name: "Server", Value: "nginx"}, {Name: "X-Request-Id", Value: "b7c1f0a2"}},
 			Body:   []byte(`{"error":"maintenance","message":"The CRM is being upgraded.","until":"2026-01-15T10:00:00Z"}`),
 		}
 	}
@@ -209,8 +209,7 @@ func pastAttempt(t *testing.T, random *rand.Rand, hooks []string, draw int, at t
 	}
 }
 
-func pastHeader(hook, event, eventID string, at time.Time) http.Header {
-	h := http.Header{}
+func pastHeader(hook, event, eventID string, at time.Time) (h postrider.Header) {
 	signer := signature.NewSigner("a secret to sign with")
 	for _, line := range [][2]string{
 		{"Content-Type", "application/json"},
@@ -224,7 +223,7 @@ func pastHeader(hook, event, eventID string, at time.Time) http.Header {
 		{"webhook-timestamp", fmt.Sprint(at.Unix())},
 		{"webhook-signature", string(signer.AppendStandard(nil, eventID, at, examples[event]))},
 	} {
-		h[line[0]] = []string{line[1]}
+		h = append(h, postrider.HeaderField{Name: line[0], Value: line[1]})
 	}
 	return h
 }

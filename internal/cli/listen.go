@@ -235,12 +235,7 @@ func (s *listening) Standby(on bool) {
 
 // Delivered shows a delivery and how it ended.
 func (s *listening) Delivered(r *postrider.Request, o *postrider.Outcome) (done bool) {
-	named := func(name string) string {
-		if values := r.Header["X-"+s.brand+"-"+name]; len(values) > 0 {
-			return values[0]
-		}
-		return ""
-	}
+	named := func(name string) string { return r.Header.Get("X-" + s.brand + "-" + name) }
 	d := deliveryLine{
 		Type: "delivery", At: time.Now(), Event: named("Event"), EventID: named("Delivery"), Attempt: named("Attempt"), Status: "success",
 		Duration: float64(o.Timings.Total.Microseconds()) / 1000,
@@ -255,7 +250,7 @@ func (s *listening) Delivered(r *postrider.Request, o *postrider.Outcome) (done 
 	if s.JSON {
 		if s.PrintBody {
 			sent, answered := string(r.Body), string(o.Response.Body)
-			d.Headers, d.Body, d.Response = r.Header, &sent, &answered
+			d.Headers, d.Body, d.Response = r.Header.Map(), &sent, &answered
 		}
 		s.write(d)
 	} else {

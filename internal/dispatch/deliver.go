@@ -3,8 +3,8 @@ package dispatch
 import (
 	"context"
 	"fmt"
-	"net/http"
 	"runtime/debug"
+	"slices"
 	"strconv"
 	"time"
 
@@ -143,7 +143,7 @@ type outbound struct {
 	timeout   time.Duration
 	signer    *signature.Signer // nil without a secret
 	previous  []previousSigner  // newest first, which expires last
-	fixed     [][2]string       // headers that are the same in every request
+	template  postrider.Header  // sorted; what each attempt has of its own is empty
 	sensitive []string          // names of headers that are masked in the log
 }
 
@@ -159,69 +159,79 @@ func (d *Dispatcher) newOutbound(w *postrider.Webhook) *outbound {
 	if w.Timeout != 0 {
 		out.timeout = w.Timeout
 	}
-	if w.Secret != "" {
-		out.signer = signature.NewSigner(string(w.Secret))
-		for _, old := range w.Previous {
-			out.previous = append(out.previous, previousSigner{signature.NewSigner(string(old.Secret)), old.Until})
-		}
-	}
-	out.fixed = [][2]string{
-		{"Content-Type", string(w.ContentType)}, {"User-Agent", d.headers.userAgent}, {d.headers.hookID, w.ID.String()},
+	out.template = postrider.Header{
+		{Name: "Content-Type", Value: string(w.ContentType)}, {Name: "User-Agent", Value: d.headers.userAgent},
+		{Name: d.headers.hookID, Value: w.ID.String()},
 	}
 	for name, value := range w.Headers {
-		out.fixed = append(out.fixed, [2]string{name, value})
+		out.template = append(out.template, postrider.HeaderField{Name: name, Value: value})
 		if postrider.SensitiveHeader(name) {
 			out.sensitive = append(out.sensitive, name)
 		}
 	}
+	own := []string{d.headers.event, d.headers.delivery, d.headers.attempt}
+	if w.Secret != "" {
+		own = append(own, d.headers.signature, signature.HeaderID, signature.HeaderTimestamp, signature.HeaderSignature)
+		out.signer = signature.NewSigner(string(w.Secret))
+		for _, old := range w.Previous {
+			out.previous = append(out.previous, previousSigner{signature.NewSigner(string(old.Secret)), old.Until})
+		}
+		if len(out.previous) > 0 {
+			own = append(own, d.headers.previous)
+		}
+	}
+	for _, name := range own {
+		out.template = append(out.template, postrider.HeaderField{Name: name})
+	}
+	out.template.Sort()
 	return out
 }
 
 // header makes the headers of one attempt. Both signatures cover the body's
 // exact bytes. Whether an old secret still signs is asked for each attempt: the
 // outbound lives as long as the webhook stays as it is.
-func (out *outbound) header(eventType, eventID string, attempt int, at time.Time, body []byte) http.Header {
-	n := len(out.fixed) + 7 + min(1, len(out.previous))
-	h, values := make(http.Header, n), make([]string, 0, n)
-	set := func(name, value string) {
-		values = append(values, value)
-		h[name] = values[len(values)-1 : len(values) : len(values)]
+func (out *outbound) header(eventType, eventID string, attempt int, at time.Time, body []byte) postrider.Header {
+	h := slices.Clone(out.template)
+	place := func(name string) int {
+		return slices.IndexFunc(h, func(f postrider.HeaderField) bool { return f.Name == name })
 	}
-	for _, f := range out.fixed {
-		set(f[0], f[1])
-	}
+	set := func(name, value string) { h[place(name)].Value = value }
 	set(out.names.event, eventType)
 	set(out.names.delivery, eventID)
 	set(out.names.attempt, strconv.Itoa(attempt))
-	if out.signer != nil {
-		var buffer [128]byte
-		set(out.names.signature, string(out.signer.AppendHex(buffer[:0], body)))
-		set(signature.HeaderID, eventID)
-		set(signature.HeaderTimestamp, strconv.FormatInt(at.Unix(), 10))
-		standard := out.signer.AppendStandard(buffer[:0], eventID, at, body)
-		for i := range out.previous {
-			old := &out.previous[i]
-			if !at.Before(old.until) {
-				break
-			}
-			if i == 0 {
-				set(out.names.previous, string(old.AppendHex(nil, body)))
-			}
-			standard = old.AppendStandard(append(standard, ' '), eventID, at, body)
+	if out.signer == nil {
+		return h
+	}
+	var buffer [128]byte
+	set(out.names.signature, string(out.signer.AppendHex(buffer[:0], body)))
+	set(signature.HeaderID, eventID)
+	set(signature.HeaderTimestamp, strconv.FormatInt(at.Unix(), 10))
+	standard := out.signer.AppendStandard(buffer[:0], eventID, at, body)
+	old := out.previous
+	for len(old) > 0 && at.Before(old[0].until) {
+		if len(old) == len(out.previous) {
+			set(out.names.previous, string(old[0].AppendHex(nil, body)))
 		}
-		set(signature.HeaderSignature, string(standard))
+		standard = old[0].AppendStandard(append(standard, ' '), eventID, at, body)
+		old = old[1:]
+	}
+	set(signature.HeaderSignature, string(standard))
+	if i := place(out.names.previous); i >= 0 && h[i].Value == "" {
+		h = slices.Delete(h, i, i+1)
 	}
 	return h
 }
 
 // masked is what the log keeps of a request's headers.
-func (out *outbound) masked(h http.Header) http.Header {
+func (out *outbound) masked(h postrider.Header) postrider.Header {
 	if len(out.sensitive) == 0 {
 		return h
 	}
-	h = h.Clone()
-	for _, name := range out.sensitive {
-		h[name] = []string{postrider.Masked}
+	h = slices.Clone(h)
+	for i := range h {
+		if slices.Contains(out.sensitive, h[i].Name) {
+			h[i].Value = postrider.Masked
+		}
 	}
 	return h
 }

@@ -187,12 +187,12 @@ func (s *simulation) answer(ctx ctx, r *postrider.Request) postrider.Outcome {
 }
 
 func keyOf(r *postrider.Request) postrider.DeliveryKey {
-	webhook, err := postrider.ParseID(r.Header["X-Clubmed-Hook-ID"][0])
+	webhook, err := postrider.ParseID(r.Header.Get("X-Clubmed-Hook-ID"))
 	if err != nil {
 		panic(err)
 	}
 	return postrider.DeliveryKey{
-		Tenant: postrider.DefaultTenant, EventID: r.Header["X-Clubmed-Delivery"][0], WebhookID: webhook,
+		Tenant: postrider.DefaultTenant, EventID: r.Header.Get("X-Clubmed-Delivery"), WebhookID: webhook,
 	}
 }
 

@@ -16,7 +16,7 @@ import (
 	"postrider"
 )
 
-var benchHeader = http.Header{
+var benchHeader = postrider.SortedHeader(http.Header{
 	"Content-Type":        {"application/json"},
 	"User-Agent":          {"Clubmed-Hookshot/1.0"},
 	"X-Clubmed-Event":     {"room_status.updated"},
@@ -27,7 +27,7 @@ var benchHeader = http.Header{
 	"webhook-id":          {"019aa0e4-6f0e-7cc4-9f5e-0a51a2f4a7c1"},
 	"webhook-timestamp":   {"1614265330"},
 	"webhook-signature":   {"v1,g0hM9SsE+OTPJTGt/tmIKtSyZlE3uFJELVlNIOLJ1OE="},
-}
+})
 
 const benchBody = 512
 
@@ -117,6 +117,7 @@ func benchBare(b *testing.B, client *http.Client, url string) {
 	b.ReportAllocs()
 	b.SetParallelism(16)
 	reportCPU(b, func() {
+		header := benchHeader.Map()
 		b.RunParallel(func(pb *testing.PB) {
 			for pb.Next() {
 				req, err := http.NewRequestWithContext(b.Context(), http.MethodPost, url, bytes.NewReader(body))
@@ -124,7 +125,7 @@ func benchBare(b *testing.B, client *http.Client, url string) {
 					b.Error(err)
 					return
 				}
-				req.Header = benchHeader
+				req.Header = header
 				resp, err := client.Do(req)
 				if err != nil {
 					b.Error(err)

@@ -2,7 +2,6 @@ package egress
 
 import (
 	"fmt"
-	"net/http"
 	"net/textproto"
 	"net/url"
 	"slices"
@@ -32,51 +31,40 @@ func newTarget(u *url.URL) *target {
 	return t
 }
 
-// A field is a header's name with its values.
-type field struct {
-	name   string
-	values []string
-}
-
 // appendHead appends all of a request but its body: the bytes that net/http
 // would write for it, except that one without a User-Agent gets none. It checks
 // each name and value, since what gets past it is on the wire.
-func (t *target) appendHead(b []byte, header http.Header, length int) ([]byte, *failure) {
+func (t *target) appendHead(b []byte, header postrider.Header, length int) ([]byte, *failure) {
 	if header == nil {
 		return b, unsendable("it has no headers")
 	}
-	var room [24]field
-	fields := room[:0]
-	for name, values := range header {
-		if f := checkHeader(name, values); f != nil {
-			return b, f
-		}
-		if name != "User-Agent" {
-			fields = append(fields, field{name, values})
-		}
-	}
-	slices.SortFunc(fields, func(x, y field) int { return strings.Compare(x.name, y.name) })
-
 	b = append(b, t.start...)
-	if agent := header["User-Agent"]; len(agent) > 0 && agent[0] != "" {
-		b = appendField(b, "User-Agent", agent[0])
+	if i := slices.IndexFunc(header, isUserAgent); i >= 0 && header[i].Value != "" {
+		b = appendField(b, "User-Agent", header[i].Value)
 	}
 	b = append(b, "Content-Length: "...)
 	b = append(strconv.AppendInt(b, int64(length), 10), "\r\n"...)
-	for i := range fields {
-		for _, value := range fields[i].values {
-			b = appendField(b, fields[i].name, value)
+	for i := range header {
+		field := &header[i]
+		if f := checkHeader(field.Name, field.Value); f != nil {
+			return b, f
+		}
+		if !isUserAgent(*field) {
+			b = appendField(b, field.Name, field.Value)
 		}
 	}
 	return append(b, "\r\n"...), nil
 }
+
+// isUserAgent is for the one header that stands before the others.
+func isUserAgent(f postrider.HeaderField) bool { return f.Name == "User-Agent" }
 
 func appendField(b []byte, name, value string) []byte {
 	b = append(append(b, name...), ": "...)
 	return append(append(b, textproto.TrimString(value)...), "\r\n"...)
 }
 
-func checkHeader(name string, values []string) *failure {
+func checkHeader(name, value string) *failure {
 	for _, reserved := range connectionHeaders {
 		if len(name) == len(reserved) && strings.EqualFold(name, reserved) {
 			return &failure{postrider.FailUnsendable, "The header " + strconv.Quote(name) + " cannot be set: it belongs to the connection."}
@@ -85,10 +73,8 @@ func checkHeader(name string, values []string) *failure {
 	if !httpguts.ValidHeaderFieldName(name) {
 		return unsendable(fmt.Sprintf("invalid header field name %q", name))
 	}
-	for _, value := range values {
-		if !httpguts.ValidHeaderFieldValue(value) {
-			return unsendable(fmt.Sprintf("invalid header field value for %q", name)) // the value may be a secret
-		}
+	if !httpguts.ValidHeaderFieldValue(value) {
+		return unsendable(fmt.Sprintf("invalid header field value for %q", name)) // the value may be a secret
 	}
 	return nil
 }

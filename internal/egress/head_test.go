@@ -9,6 +9,8 @@ import (
 	"testing"
 
 	"golang.org/x/net/http/httpguts"
+
+	"postrider"
 )
 
 // netHTTPHead is what net/http writes before the body of the same request.
@@ -50,7 +52,7 @@ func FuzzAppendHead(f *testing.F) {
 		to := newTarget(u)
 		header := http.Header{name: {value, "more"}}
 		header[name2] = append(header[name2], value2)
-		head, failure := to.appendHead(nil, header, length)
+		head, failure := to.appendHead(nil, postrider.SortedHeader(header), length)
 		if failure != nil {
 			for n, values := range header {
 				fine := httpguts.ValidHeaderFieldName(n)
@@ -78,12 +80,13 @@ func FuzzAppendHead(f *testing.F) {
 func TestAppendHead_WritesADeliveryAsNetHTTPDoes(t *testing.T) {
 	u, _ := newGuard(Policy{}, nil).parseURL("https://partner.example:8443/hooks?x=1")
 	to := newTarget(u)
-	many := maps.Clone(benchHeader)
+	few := benchHeader.Map()
+	many := maps.Clone(few)
 	for i := range 40 {
 		many["X-Own-"+strings.Repeat("a", i)] = []string{"1", " 2 ", ""}
 	}
-	for _, header := range []http.Header{benchHeader, many, {}} {
-		head, f := to.appendHead([]byte("before "), header, 512)
+	for _, header := range []http.Header{few, many, {}} {
+		head, f := to.appendHead([]byte("before "), postrider.SortedHeader(header), 512)
 		if f != nil {
 			t.Fatal(f)
 		}

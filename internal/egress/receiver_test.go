@@ -40,7 +40,7 @@ func newClient(tb testing.TB, o Options) *Client {
 func post(url string) *postrider.Request {
 	return &postrider.Request{
 		URL:     url,
-		Header:  http.Header{"Content-Type": {"application/json"}, "User-Agent": {"Clubmed-Hookshot/1.0"}},
+		Header:  postrider.Header{{Name: "Content-Type", Value: "application/json"}, {Name: "User-Agent", Value: "Clubmed-Hookshot/1.0"}},
 		Body:    []byte(`{"room":12}`),
 		Timeout: 5 * time.Second,
 	}

@@ -86,7 +86,7 @@ func (c *Client) send(ctx context.Context, r *postrider.Request, started time.Ti
 		return out
 	}
 	out.StatusCode = resp.StatusCode
-	out.Response.Header = resp.Header
+	out.Response.Header = postrider.SortedHeader(resp.Header)
 	if f := a.verdict(resp); f != nil {
 		out.Failure, out.Detail = f.code, f.detail
 		out.RetryAfter = parseRetryAfter(resp.Header.Get("Retry-After"), time.Now())

@@ -34,14 +34,14 @@ func TestSend_WritesHeadersAndBodyExactlyAsGiven(t *testing.T) {
 	})
 	c := newClient(t, Options{Policy: loopback})
 	r := post(url + "?a=b%20c")
-	r.Header = http.Header{
+	r.Header = postrider.SortedHeader(http.Header{
 		"Content-Type":      {"application/json"},
 		"User-Agent":        {"Clubmed-Hookshot/1.0"},
 		"X-Clubmed-Hook-ID": {"019aa0e4"},
 		"webhook-id":        {"msg_1"},
 		"x-lower":           {"a"},
 		"X-UPPER":           {"b"},
-	}
+	})
 	r.Body = []byte("{\"a\": 1.0,\"a\":\"<&>\\u2028\"}\n")
 	if out := c.Send(t.Context(), r); !out.OK() || out.StatusCode != http.StatusNoContent {
 		t.Fatalf("got %+v", out)
@@ -196,14 +196,14 @@ func TestSend_RefusesHeadersOfTheConnection(t *testing.T) {
 		"X Y", "X:Y", "X\r\nY", "", "X-Ünicode",
 	} {
 		r := post("http://" + receiver.Addr().String())
-		r.Header[name] = []string{"1"}
+		r.Header = append(r.Header, postrider.HeaderField{Name: name, Value: "1"})
 		if out := c.Send(t.Context(), r); out.Failure != postrider.FailUnsendable || out.Detail == "" {
 			t.Errorf("%q: got %q (%s), want unsendable", name, out.Failure, out.Detail)
 		}
 	}
 	for _, value := range []string{"a\r\nX: b", "a\nb", "a\x00b", "a\x7fb"} {
 		r := post("http://" + receiver.Addr().String())
-		r.Header["X-Own"] = []string{value}
+		r.Header = append(r.Header, postrider.HeaderField{Name: "X-Own", Value: value})
 		out := c.Send(t.Context(), r)
 		if out.Failure != postrider.FailUnsendable || strings.Contains(out.Detail, value) {
 			t.Errorf("value %q: got %q (%s), want unsendable without the value", value, out.Failure, out.Detail)
@@ -309,7 +309,7 @@ func TestSend_ARequestThatMayHaveArrivedIsNotRepeated(t *testing.T) {
 			})
 			c := newClient(t, Options{Policy: loopback})
 			r := post(url)
-			r.Header[name] = []string{"k"}
+			r.Header = append(r.Header, postrider.HeaderField{Name: name, Value: "k"})
 			if out := c.Send(t.Context(), r); !out.OK() {
 				t.Fatalf("got %q (%s)", out.Failure, out.Detail)
 			}

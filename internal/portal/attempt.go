@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"html/template"
 	"net/http"
-	"slices"
 	"strings"
 	"time"
 
@@ -39,7 +38,7 @@ func (p *Portal) showAttempt(v *visit) error {
 		Got:  newBody(a.Outcome.Response.Body, mediaType(a.Outcome.Response.Header), a.Outcome.Response.Truncated),
 	}
 	if a.Outcome.Failure == postrider.FailRedirect {
-		data.Location = visible(headerValue(a.Outcome.Response.Header, "Location"))
+		data.Location = visible(a.Outcome.Response.Header.Get("Location"))
 	}
 	if w, err := p.o.Webhooks.Webhook(v.tenant, a.WebhookID); err == nil {
 		data.Webhook, data.Again = &w, true
@@ -55,18 +54,7 @@ func (p *Portal) attempt(v *visit) (postrider.Attempt, error) {
 	return p.o.History.Attempt(v.r.Context(), v.tenant, id)
 }
 
-// headerValue looks a header up whatever its spelling: what is kept has that
-// of the wire.
-func headerValue(h http.Header, name string) string {
-	for key, values := range h {
-		if strings.EqualFold(key, name) && len(values) > 0 {
-			return values[0]
-		}
-	}
-	return ""
-}
-
-func mediaType(h http.Header) string { return strings.ToLower(headerValue(h, "Content-Type")) }
+func mediaType(h postrider.Header) string { return strings.ToLower(h.Get("Content-Type")) }
 
 // advice is what to do about a failure, beyond what the attempt itself says.
 func advice(a *postrider.Attempt) string {
@@ -176,15 +164,8 @@ func (d attemptPage) TimingBar() template.HTML {
 func curl(a *postrider.Attempt) string {
 	var b strings.Builder
 	b.WriteString("curl -i -X POST " + quote(a.URL))
-	names := make([]string, 0, len(a.RequestHeader))
-	for name := range a.RequestHeader {
-		names = append(names, name)
-	}
-	slices.Sort(names)
-	for _, name := range names {
-		for _, value := range a.RequestHeader[name] {
-			b.WriteString(" \\\n  -H " + quote(name+": "+value))
-		}
+	for _, field := range a.RequestHeader {
+		b.WriteString(" \\\n  -H " + quote(field.Name+": "+field.Value))
 	}
 	if len(a.RequestBody) > 0 && len(a.RequestBody) <= 32<<10 {
 		b.WriteString(" \\\n  --data-binary " + quote(string(a.RequestBody)))

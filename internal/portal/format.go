@@ -6,7 +6,6 @@ import (
 	"encoding/json"
 	"fmt"
 	"html/template"
-	"net/http"
 	"net/url"
 	"slices"
 	"strconv"
@@ -231,12 +230,10 @@ func isText(content []byte) bool {
 // A headerLine is one header as it travelled.
 type headerLine struct{ Name, Value string }
 
-func headerLines(h http.Header) []headerLine {
+func headerLines(h postrider.Header) []headerLine {
 	var lines []headerLine
-	for name, values := range h {
-		for _, value := range values {
-			lines = append(lines, headerLine{visible(name), visible(value)})
-		}
+	for _, field := range h {
+		lines = append(lines, headerLine{visible(field.Name), visible(field.Value)})
 	}
 	slices.SortStableFunc(lines, func(a, b headerLine) int {
 		return strings.Compare(strings.ToLower(a.Name), strings.ToLower(b.Name))

@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"flag"
 	"io/fs"
-	"net/http"
 	"os"
 	"path"
 	"regexp"
@@ -165,7 +164,7 @@ func TestRenderMarkdown_KeepsTextAndDropsWhatActs(t *testing.T) {
 }
 
 func TestCurl_QuotesForAShell(t *testing.T) {
-	a := postrider.Attempt{URL: "https://a.example/?q=it's", RequestHeader: http.Header{"X-A": {"b'c"}}, RequestBody: []byte(`{"a":"$(rm) 'x'"}`)}
+	a := postrider.Attempt{URL: "https://a.example/?q=it's", RequestHeader: postrider.Header{{Name: "X-A", Value: "b'c"}}, RequestBody: []byte(`{"a":"$(rm) 'x'"}`)}
 	want := `curl -i -X POST 'https://a.example/?q=it'\''s' \` + "\n" + `  -H 'X-A: b'\''c' \` + "\n" + `  --data-binary '{"a":"$(rm) '\''x'\''"}'`
 	if got := curl(&a); got != want {
 		t.Errorf("got %s\nwant %s", got, want)

@@ -46,7 +46,7 @@ func (b *batch) addAttempt(settlement *postrider.Settlement) {
 	}
 	r.bool(o.Response.Truncated).text(a.EventID).text(a.EventType).text(string(a.Trigger)).text(string(a.Status)).
 		text(string(o.Failure)).text(validText(a.URL)).text(o.RemoteIP).text(o.TLSVersion).text(validText(o.Detail)).
-		text(postrider.FormatHeader(a.RequestHeader)).text(postrider.FormatHeader(o.Response.Header))
+		text(a.RequestHeader.String()).text(o.Response.Header.String())
 	if len(o.Response.Body) > 0 {
 		r.bytes(o.Response.Body)
 	} else {
@@ -245,8 +245,8 @@ func (s *Store) Attempt(ctx context.Context, tenant string, id postrider.ID) (po
 			return fmt.Errorf("read an attempt's payload: %w", err)
 		}
 		// The body is not stored twice: it is the payload, wrapped as it was then.
-		if values := a.RequestHeader["Content-Type"]; len(values) > 0 {
-			a.RequestBody = postrider.ContentType(values[0]).Wrap(payload)
+		if contentType := a.RequestHeader.Get("Content-Type"); contentType != "" {
+			a.RequestBody = postrider.ContentType(contentType).Wrap(payload)
 		}
 		return nil
 	})

@@ -5,7 +5,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"maps"
 	"net/http"
 	"net/netip"
 	"strings"
@@ -109,7 +108,7 @@ func answerOf(o *postrider.Outcome) *answer {
 		Micros: [5]int64{
 			t.DNS.Microseconds(), t.Connect.Microseconds(), t.TLS.Microseconds(), t.FirstByte.Microseconds(), t.Total.Microseconds(),
 		},
-		Header: o.Response.Header, Truncated: o.Response.Truncated,
+		Header: o.Response.Header.Map(), Truncated: o.Response.Truncated,
 	}
 }
 
@@ -166,7 +165,7 @@ func (a *answer) outcome(body []byte, elapsed time.Duration) (postrider.Outcome,
 
 // keptHeader drops what HTTP would not have carried, and everything of a header
 // that is larger than HTTP clients of ours read.
-func keptHeader(header map[string][]string) http.Header {
+func keptHeader(header map[string][]string) postrider.Header {
 	kept := http.Header{}
 	size := 0
 	for name, values := range header {
@@ -179,9 +178,9 @@ func keptHeader(header map[string][]string) http.Header {
 		}
 	}
 	if size > maxHeader {
-		return http.Header{}
+		return nil
 	}
-	return kept
+	return postrider.SortedHeader(kept)
 }
 
 func cut(text string, most int) string {
@@ -193,9 +192,7 @@ func cut(text string, most int) string {
 
 // requestOf is the request that a listener is to make.
 func requestOf(d *delivery, body []byte, forward string, insecure bool) *postrider.Request {
-	header := make(http.Header, len(d.Header))
-	maps.Copy(header, d.Header)
 	return &postrider.Request{
-		URL: forward, Header: header, Body: body, Timeout: time.Duration(d.TimeoutMilli) * time.Millisecond, InsecureSSL: insecure,
+		URL: forward, Header: postrider.SortedHeader(d.Header), Body: body, Timeout: time.Duration(d.TimeoutMilli) * time.Millisecond, InsecureSSL: insecure,
 	}
 }

@@ -2,7 +2,6 @@ package relay
 
 import (
 	"bytes"
-	"net/http"
 	"strings"
 	"testing"
 	"time"
@@ -17,7 +16,7 @@ func TestMessage_CarriesAnOutcomeAsItIs(t *testing.T) {
 		StatusCode: 503, Failure: postrider.FailHTTP5xx, Detail: "It broke.\nTwice.", RetryAfter: 90 * time.Second,
 		RemoteIP: "127.0.0.1", TLSVersion: "TLS 1.3",
 		Timings:  postrider.Timings{DNS: 1e6, Connect: 2e6, TLS: 3e6, FirstByte: 4e6, Total: 5e6},
-		Response: postrider.Response{Header: http.Header{"X-Two": {"a", "b"}}, Body: []byte("{\n\xff\x00}"), Truncated: true},
+		Response: postrider.Response{Header: postrider.Header{{Name: "X-Two", Value: "a"}, {Name: "X-Two", Value: "b"}}, Body: []byte("{\n\xff\x00}"), Truncated: true},
 	}
 	h, body, err := decode(encode(&head{Type: typeAnswer, ID: "1", Answer: answerOf(&want)}, want.Response.Body))
 	if err != nil {
@@ -40,7 +39,7 @@ func TestOutcome_IsBounded(t *testing.T) {
 		Failure: postrider.FailReset, Detail: strings.Repeat("é", 500), TLSVersion: strings.Repeat("x", 64), RetryAfter: 48 * time.Hour,
 		Timings: postrider.Timings{Connect: time.Second, Total: 10 * time.Microsecond},
 		Response: postrider.Response{
-			Header: http.Header{"X-Fine": {"yes"}}, Body: bytes.Repeat([]byte("x"), maxBody), Truncated: true,
+			Header: postrider.Header{{Name: "X-Fine", Value: "yes"}}, Body: bytes.Repeat([]byte("x"), maxBody), Truncated: true,
 		},
 	}
 	if diff := cmp.Diff(want, got); err != nil || diff != "" {

@@ -173,7 +173,7 @@ func (r *Relay) Send(ctx context.Context, request *postrider.Request) postrider.
 	e := &exchange{
 		id: id, started: time.Now(), answer: make(chan postrider.Outcome, 1),
 		text: encode(&head{Type: typeDelivery, ID: id, Delivery: &delivery{
-			Header: request.Header, TimeoutMilli: request.Timeout.Milliseconds(),
+			Header: request.Header.Map(), TimeoutMilli: request.Timeout.Milliseconds(),
 		}}, request.Body),
 	}
 	if s := r.begin(request.WebhookID, e); s != nil {

@@ -165,7 +165,7 @@ func (d *desk) until(t *testing.T, what string, yes func() bool) {
 func requestTo(id postrider.ID) *postrider.Request {
 	return &postrider.Request{
 		WebhookID: id, URL: "relay:http://localhost", Timeout: 200 * time.Millisecond, Body: []byte("{\n\"a\": \xff}"),
-		Header: http.Header{"X-Clubmed-Event": {"a.b"}, "webhook-id": {"1"}},
+		Header: postrider.Header{{Name: "X-Clubmed-Event", Value: "a.b"}, {Name: "webhook-id", Value: "1"}},
 	}
 }
 

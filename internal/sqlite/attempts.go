@@ -30,7 +30,7 @@ func recordAttempt(tx tx, a *postrider.Attempt) error {
 		micros(a.At), a.URL, string(a.Status), o.StatusCode, string(o.Failure), o.Detail, optional(a.NextAttemptAt),
 		o.RemoteIP, o.TLSVersion, o.Timings.DNS.Microseconds(), o.Timings.Connect.Microseconds(),
 		o.Timings.TLS.Microseconds(), o.Timings.FirstByte.Microseconds(), o.Timings.Total.Microseconds(),
-		o.Response.Truncated, postrider.FormatHeader(a.RequestHeader), postrider.FormatHeader(o.Response.Header), body)
+		o.Response.Truncated, a.RequestHeader.String(), o.Response.Header.String(), body)
 	return err
 }
 
@@ -195,8 +195,8 @@ func (s *Store) Attempt(ctx context.Context, tenant string, id postrider.ID) (po
 	}
 	a.RequestHeader, a.Outcome.Response.Header = postrider.ParseHeader(request), postrider.ParseHeader(response)
 	// The body is not stored twice: it is the payload, wrapped as it was then.
-	if values := a.RequestHeader["Content-Type"]; len(values) > 0 {
-		a.RequestBody = postrider.ContentType(values[0]).Wrap(payload)
+	if contentType := a.RequestHeader.Get("Content-Type"); contentType != "" {
+		a.RequestBody = postrider.ContentType(contentType).Wrap(payload)
 	}
 	return a, nil
 }

@@ -2,7 +2,6 @@ package sqlite
 
 import (
 	"fmt"
-	"net/http"
 	"strings"
 	"testing"
 	"time"
@@ -46,7 +45,7 @@ func BenchmarkCommitAndSettle(b *testing.B) {
 					ID: postrider.NewID(), Tenant: "default", WebhookID: webhook, EventID: a.Event.ID, EventType: a.Event.Type,
 					Number: 1, Trigger: postrider.TriggerEvent, At: time.Now(), URL: "https://one.test/callback",
 					Status: postrider.AttemptSuccess, Outcome: postrider.Outcome{StatusCode: 204},
-					RequestHeader: http.Header{"Content-Type": {"application/json"}, "X-Clubmed-Event": {"room_status.updated"}},
+					RequestHeader: postrider.Header{{Name: "Content-Type", Value: "application/json"}, {Name: "X-Clubmed-Event", Value: "room_status.updated"}},
 				}}
 			}
 			return settled

@@ -73,7 +73,7 @@ var acceptTests = []test{
 			}
 			for _, contentType := range []postrider.ContentType{postrider.JSON, postrider.Form} {
 				made := failed(&d)
-				made.Attempt.RequestHeader = map[string][]string{"Content-Type": {string(contentType)}}
+				made.Attempt.RequestHeader = postrider.Header{{Name: "Content-Type", Value: string(contentType)}}
 				s.settle(made)
 				got, err := s.Attempt(s.ctx(), home, made.Attempt.ID)
 				if err != nil || !bytes.Equal(got.RequestBody, contentType.Wrap(want[name])) {

@@ -23,10 +23,10 @@ var attemptsTests = []test{
 		d := s.claimOne(w)
 		made := retried(&d, time.Hour)
 		made.Attempt.URL = "https://partner.test/hook?token=é&x=%20"
-		made.Attempt.RequestHeader = http.Header{
+		made.Attempt.RequestHeader = postrider.SortedHeader(http.Header{
 			"Content-Type": {string(postrider.Form)}, "X-Clubmed-Hook-ID": {w.String()}, "x-lower-CASE": {"a: b", "c"},
 			"webhook-id": {d.EventID}, "X-Empty": {""}, "X-Tab": {"a\tb"},
-		}
+		})
 		made.Attempt.Outcome = postrider.Outcome{
 			StatusCode: 503, Failure: postrider.FailHTTP5xx, Detail: "The receiver answered 503 \"Sørry\": <later>.",
 			RemoteIP: "2001:4860::1", TLSVersion: "TLS 1.3",
@@ -35,7 +35,9 @@ var attemptsTests = []test{
 				Total: 5 * time.Second,
 			},
 			Response: postrider.Response{
-				Header:    http.Header{"Set-Cookie": {"a=1; Path=/", "b=2"}, "Location": {"http://\xff\xfe/"}, "X-Colon": {": "}},
+				Header: postrider.SortedHeader(http.Header{
+					"Set-Cookie": {"a=1; Path=/", "b=2"}, "Location": {"http://\xff\xfe/"}, "X-Colon": {": "},
+				}),
 				Body:      []byte("\x00\xff\x1f\x8b binary \n"),
 				Truncated: true,
 			},

@@ -32,7 +32,7 @@ type Received struct {
 }
 
 // EventID is the event that the attempt brought.
-func (r *Received) EventID() string { return r.Header["X-Clubmed-Delivery"][0] }
+func (r *Received) EventID() string { return r.Header.Get("X-Clubmed-Delivery") }
 
 // NewReceiver makes a receiver that answers 200.
 func NewReceiver() *Receiver {
@@ -83,7 +83,7 @@ func (r *Receiver) All() []Received {
 // To returns the attempts that arrived at a URL, pings aside.
 func (r *Receiver) To(url string) (list []Received) {
 	for _, request := range r.All() {
-		if request.URL == url && request.Header["X-Clubmed-Event"][0] != postrider.PingEvent {
+		if request.URL == url && request.Header.Get("X-Clubmed-Event") != postrider.PingEvent {
 			list = append(list, request)
 		}
 	}

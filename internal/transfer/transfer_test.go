@@ -7,7 +7,6 @@ import (
 	"flag"
 	"fmt"
 	"io"
-	"net/http"
 	"os"
 	"slices"
 	"strings"
@@ -167,10 +166,10 @@ func fill(t *testing.T, s *sqlite.Store) {
 		a := postrider.Attempt{
 			ID: postrider.NewID(), Tenant: d.Tenant, WebhookID: d.WebhookID, EventID: d.EventID, EventType: d.EventType, Number: 1,
 			Trigger: d.Trigger, At: now, URL: webhook.URL, Status: postrider.AttemptFailure,
-			RequestHeader: http.Header{"Content-Type": {"application/json"}},
+			RequestHeader: postrider.Header{{Name: "Content-Type", Value: "application/json"}},
 		}
 		a.Outcome.StatusCode, a.Outcome.Failure = 500, postrider.FailHTTP5xx
-		a.Outcome.Response.Header = http.Header{"X-Odd": {"a\xff\x80"}}
+		a.Outcome.Response.Header = postrider.Header{{Name: "X-Odd", Value: "a\xff\x80"}}
 		a.Outcome.Response.Body = []byte("\x00\xff\xfe body")
 		must(t, s.Settle(ctx, []postrider.Settlement{{
 			Key: d.DeliveryKey, Attempt: a, Done: i < 3, RetryIn: time.Minute, Attempts: 1, Retries: 1,
