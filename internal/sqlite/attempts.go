@@ -20,7 +20,20 @@ INSERT OR IGNORE INTO attempts (tenant_id, id, webhook_id, event_id, event_type,
     truncated, request_header, response_header, response_body)
 VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)`)
 
-func recordAttempt(tx tx, a *postrider.Attempt) error {
+// headerTexts are an attempt's headers as they are stored. They are made before
+// the transaction, for which others wait.
+type headerTexts struct{ request, response string }
+
+func textsOf(settlements []postrider.Settlement) []headerTexts {
+	list := make([]headerTexts, len(settlements))
+	for i := range settlements {
+		a := &settlements[i].Attempt
+		list[i] = headerTexts{a.RequestHeader.String(), a.Outcome.Response.Header.String()}
+	}
+	return list
+}
+
+func recordAttempt(tx tx, a *postrider.Attempt, header *headerTexts) error {
 	o := &a.Outcome
 	var body any
 	if len(o.Response.Body) > 0 {
@@ -30,7 +43,7 @@ func recordAttempt(tx tx, a *postrider.Attempt) error {
 		micros(a.At), a.URL, string(a.Status), o.StatusCode, string(o.Failure), o.Detail, optional(a.NextAttemptAt),
 		o.RemoteIP, o.TLSVersion, o.Timings.DNS.Microseconds(), o.Timings.Connect.Microseconds(),
 		o.Timings.TLS.Microseconds(), o.Timings.FirstByte.Microseconds(), o.Timings.Total.Microseconds(),
-		o.Response.Truncated, a.RequestHeader.String(), o.Response.Header.String(), body)
+		o.Response.Truncated, header.request, header.response, body)
 	return err
 }
 

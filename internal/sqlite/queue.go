@@ -43,10 +43,14 @@ ON CONFLICT DO UPDATE SET trigger = ?4, retries = 0, accepted_at = ?6, due_at = 
 // only changed where the claim is still this run's own; the attempt is recorded
 // in any case, since it was made.
 func (s *Store) Settle(ctx context.Context, settlements []postrider.Settlement) error {
+	texts := textsOf(settlements)
 	return s.write(ctx, func(tx tx) error {
 		now := time.Now()
 		for i := range settlements {
 			if err := s.settleOne(tx, &settlements[i], now); err != nil {
+				return err
+			}
+			if err := recordAttempt(tx, &settlements[i].Attempt, &texts[i]); err != nil {
 				return err
 			}
 		}
@@ -54,6 +58,7 @@ func (s *Store) Settle(ctx context.Context, settlements []postrider.Settlement) 
 	})
 }
 
+// settleOne says what becomes of a delivery, and when it is tried again.
 func (s *Store) settleOne(tx tx, settlement *postrider.Settlement, now time.Time) (err error) {
 	due := now.Add(settlement.RetryIn)
 	if !settlement.Done {
@@ -69,10 +74,7 @@ func (s *Store) settleOne(tx tx, settlement *postrider.Settlement, now time.Time
 	default:
 		err = s.settleRetry(tx, held, settlement, micros(due), goes)
 	}
-	if err != nil {
-		return err
-	}
-	return recordAttempt(tx, &settlement.Attempt)
+	return err
 }
 
 func (s *Store) settleDone(tx tx, held *claim) error {

@@ -29,13 +29,15 @@ type writer struct {
 	wake    chan struct{}
 	done    chan struct{}
 	failed  failure
+
+	answered sync.Pool // of operations that are of no more use
 }
 
 // An operation is one caller's part of a transaction. It may be run twice,
 // when the transaction of which it was a part failed because of another.
 type operation struct {
 	run    func(tx) error
-	answer chan error
+	answer chan error // holds one
 }
 
 // A statement is one that the writer keeps prepared.
@@ -115,7 +117,11 @@ var errClosed = errors.New("the store is closed")
 // what is on its way to the disk is waited for, since its outcome must be
 // known.
 func (w *writer) write(ctx context.Context, run func(tx) error) error {
-	op := &operation{run: run, answer: make(chan error, 1)}
+	op, found := w.answered.Get().(*operation)
+	if !found {
+		op = &operation{answer: make(chan error, 1)}
+	}
+	op.run = run
 	w.mu.Lock()
 	if err := w.refusal(ctx); err != nil {
 		w.mu.Unlock()
@@ -127,7 +133,10 @@ func (w *writer) write(ctx context.Context, run func(tx) error) error {
 	if first {
 		w.signal()
 	}
-	return <-op.answer
+	err := <-op.answer
+	op.run = nil
+	w.answered.Put(op)
+	return err
 }
 
 func (w *writer) refusal(ctx context.Context) error {
