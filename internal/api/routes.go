@@ -204,10 +204,13 @@ func (a *API) routes() {
 // given out.
 var cursorErrors = []int{http.StatusBadRequest}
 
+// PublishPath is where events are published one by one.
+const PublishPath = "/v0/events"
+
 // registerPublish adds the two routes that huma does not serve.
 func (a *API) registerPublish() {
 	one := operation{
-		method: "POST", path: "/v0/events", id: "publishEvent", group: eventsGroup, access: operatorOnly, status: 202,
+		method: "POST", path: PublishPath, id: "publishEvent", group: eventsGroup, access: operatorOnly, status: 202,
 		errors: []int{http.StatusConflict}, limit: a.PayloadLimit + envelopeAllowance,
 		summary: "Publish an event",
 		text:    "The answer 202 means that the event and one delivery for each matching webhook are on disk.",

@@ -98,7 +98,7 @@ func Serve(ctx context.Context, c config.Serve, version string, stdout, stderr i
 	run.Go(func() error { return a.replayer.Run(ctx) })
 	run.Go(func() error {
 		defer stopLanes() // after the last request, so that what it accepted is known to the lanes
-		return a.serveHTTP(ctx, a.listener, a.handler)
+		return a.serveHTTP(ctx, a.listener, a.handler, api.PublishPath)
 	})
 	run.Go(func() error { return a.watchStore(ctx) })
 	run.Go(func() error { return a.dropHistory(ctx) })

@@ -10,6 +10,8 @@ import (
 	"net/http/pprof"
 	"strings"
 	"time"
+
+	"postrider/internal/ingress"
 )
 
 // newServer has the limits of every server of ours: a client that is slow or
@@ -26,8 +28,10 @@ func newServer(handler http.Handler, logger *slog.Logger) *http.Server {
 	}
 }
 
-func (a *app) serveHTTP(ctx context.Context, listener net.Listener, handler http.Handler) error {
-	server := newServer(handler, a.logger)
+// serveHTTP serves until the context ends. Plain requests to the paths are read
+// and answered without net/http.
+func (a *app) serveHTTP(ctx context.Context, listener net.Listener, handler http.Handler, paths ...string) error {
+	server := ingress.New(newServer(handler, a.logger), paths...)
 	stopped := make(chan error, 1)
 	stop := context.AfterFunc(ctx, func() {
 		wait, cancel := context.WithTimeout(context.WithoutCancel(ctx), shutdownWait)

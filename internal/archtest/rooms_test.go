@@ -49,6 +49,7 @@ var rooms = map[string]room{
 	"internal/sealing":   {Rooms: []string{theRoot}},
 	"internal/dispatch":  {Rooms: []string{theRoot, "signature"}, Modules: []string{syncGroup, "golang.org/x/time"}},
 	"internal/egress":    {Rooms: []string{theRoot}, Modules: []string{syncGroup, "code.dny.dev/ssrf", "golang.org/x/net"}},
+	"internal/ingress":   {Rooms: []string{theRoot}, Modules: []string{"golang.org/x/net"}},
 	"internal/sqlite":    {Rooms: []string{theRoot}, Modules: []string{syncGroup, goose, "modernc.org/sqlite"}},
 	"internal/postgres":  {Rooms: []string{theRoot}, Modules: []string{syncGroup, goose, pgx}},
 	"internal/api":       {Rooms: []string{theRoot}, Modules: []string{syncGroup, jsonv2, "github.com/danielgtaylor/huma/v2", "golang.org/x/time"}},

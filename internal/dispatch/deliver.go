@@ -160,7 +160,8 @@ func (d *Dispatcher) newOutbound(w *postrider.Webhook) *outbound {
 		out.timeout = w.Timeout
 	}
 	out.template = postrider.Header{
-		{Name: "Content-Type", Value: string(w.ContentType)}, {Name: "User-Agent", Value: d.headers.userAgent},
+		{Name: "Content-Type", Value: string(w.ContentType)},
+		{Name: "User-Agent", Value: d.headers.userAgent},
 		{Name: d.headers.hookID, Value: w.ID.String()},
 	}
 	for name, value := range w.Headers {
