@@ -2,6 +2,8 @@ package archtest
 
 import (
 	"fmt"
+	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
@@ -132,6 +134,31 @@ func TestRooms_EveryPackageIsListed(t *testing.T) {
 		if _, listed := rooms[file.Room]; !listed {
 			t.Errorf("%s: its room is not in the table of internal/archtest", file.Name)
 		}
+	}
+}
+
+// Who is new reads the plan in CONTRIBUTING.md, where a room has a line too.
+func TestRooms_EveryPackageIsInThePlan(t *testing.T) {
+	plan, err := os.ReadFile(filepath.Join(root, "CONTRIBUTING.md"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	named := map[string]bool{theRoot: strings.Contains(string(plan), "\n| the root |")}
+	for line := range strings.Lines(string(plan)) {
+		if cells := strings.Split(line, "|"); len(cells) == 4 {
+			for i, name := range strings.Split(cells[1], "`") {
+				named[name] = named[name] || i%2 == 1
+			}
+		}
+	}
+	missing := map[string]bool{}
+	for _, file := range sources(t) {
+		if !named[file.Room] {
+			missing[file.Room] = true
+		}
+	}
+	for room := range missing {
+		t.Errorf("%s: the table of CONTRIBUTING.md does not say what it knows", room)
 	}
 }
 
