@@ -49,6 +49,12 @@ func (p *Portal) showEvent(v *visit) error {
 	if postrider.CheckEventID("id", id) != nil {
 		return postrider.Missing("event")
 	}
+	// The attempts are read first: one that comes in between is then missing in
+	// the list, from where the live tail goes on, and brings the state with it.
+	found, err := p.o.History.Attempts(v.r.Context(), postrider.AttemptFilter{Tenant: v.tenant, EventID: id, Limit: 50})
+	if err != nil {
+		return err
+	}
 	event, deliveries, err := p.o.History.Event(v.r.Context(), v.tenant, id)
 	if err != nil {
 		return err
@@ -65,10 +71,6 @@ func (p *Portal) showEvent(v *visit) error {
 			row.Hook = hostOf(status.Last.URL)
 		}
 		data.Deliveries = append(data.Deliveries, row)
-	}
-	found, err := p.o.History.Attempts(v.r.Context(), postrider.AttemptFilter{Tenant: v.tenant, EventID: id, Limit: 50})
-	if err != nil {
-		return err
 	}
 	data.Attempts = p.logRows(v, found.Attempts)
 	return p.show(v, "event", "Event", data)
