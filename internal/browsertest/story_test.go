@@ -9,8 +9,10 @@ import (
 )
 
 // What the documentation tells partners, done by clicking.
-func TestPortal_TheWholeStoryByClicking(t *testing.T) {
-	w := newWorld(t, "--retry-schedule", "1h")
+func TestPortal_TheWholeStoryByClicking(t *testing.T) { e2e.WithEachEngine(t, testStory) }
+
+func testStory(t *testing.T, flags ...string) {
+	w := newWorld(t, append(flags, "--retry-schedule", "1h")...)
 	w.catalogue()
 	tab := NewTab(t, w.operator.URL)
 	tab.Theme("light")
@@ -149,8 +151,10 @@ func TestPortal_SendsTheExampleOfAnEvent(t *testing.T) {
 }
 
 // A tenant sees nothing of another one, whatever it asks for.
-func TestPortal_ATenantSeesNothingOfAnother(t *testing.T) {
-	w := newWorld(t)
+func TestPortal_ATenantSeesNothingOfAnother(t *testing.T) { e2e.WithEachEngine(t, testTenants) }
+
+func testTenants(t *testing.T, flags ...string) {
+	w := newWorld(t, flags...)
 	w.catalogue()
 	id := w.webhook("/secret-path", "A name that nobody else may read", "*")
 	event := w.publish("booking.created", `{"guest": "Zoë Delacroix"}`)

@@ -76,3 +76,16 @@ func OnBothEngines(run func() int, say io.Writer) (code int, err error) {
 	cluster = nil
 	return code, err
 }
+
+// WithEachEngine runs one test of a package whose others have the embedded store
+// alone: with that one, then with a database. It gives it what its servers are
+// started with. What a killed server had in hand is free in a database once the
+// lease is over, and no sooner.
+func WithEachEngine(t *testing.T, test func(t *testing.T, flags ...string)) {
+	t.Helper()
+	t.Run("SQLite", func(t *testing.T) { test(t) })
+	t.Run("PostgreSQL", func(t *testing.T) {
+		cluster := pgtest.For(t, true)
+		test(t, "--database-url", cluster.URL(NewDatabase(t, cluster)), "--encryption-key", EncryptionKey)
+	})
+}
