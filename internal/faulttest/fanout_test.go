@@ -14,10 +14,12 @@ import (
 // An event for more webhooks than one commit writes deliveries for is accepted
 // at once. A server that is killed before it has written or sent them all goes
 // on where it was.
-func TestFanout_GoesOnAfterAKillInTheMiddle(t *testing.T) {
+func TestFanout_GoesOnAfterAKillInTheMiddle(t *testing.T) { e2e.WithEachEngine(t, testFanout) }
+
+func testFanout(t *testing.T, flags ...string) {
 	const webhooks = 3000
 	dir, receiver := t.TempDir(), e2e.Listen(t)
-	flags := []string{"--webhooks-per-tenant", "0"}
+	flags = append(flags, "--webhooks-per-tenant", "0")
 	server := e2e.Start(t, dir, flags...)
 	var group sync.WaitGroup
 	for part := range 8 {
@@ -57,7 +59,7 @@ func TestFanout_GoesOnAfterAKillInTheMiddle(t *testing.T) {
 		t.Fatal("got everything sent before the kill: nothing is shown")
 	}
 
-	e2e.Start(t, dir, flags...)
+	server = e2e.Start(t, dir, flags...)
 	receivedBy := func() map[string]int {
 		got := map[string]int{}
 		for _, r := range receiver.All() {

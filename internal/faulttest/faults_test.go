@@ -12,6 +12,7 @@ import (
 
 	_ "modernc.org/sqlite" // to look at the database that a server left behind
 
+	"postrider/internal/e2e"
 	"postrider/internal/sqlite"
 )
 
@@ -53,9 +54,13 @@ var faults = []fault{
 // accepted is lost, a crash repeats at most what was in flight, a stop repeats
 // nothing, what is ordered stays so, and the logs say what receivers saw.
 func TestTrial_NothingIsLostWhateverHappensToTheServer(t *testing.T) {
+	e2e.WithEachEngine(t, testTrial)
+}
+
+func testTrial(t *testing.T, flags ...string) {
 	t.Logf("to run it again: go test ./internal/faulttest -run TestTrial -seed %d -rounds %d", *firstSeed, *rounds)
 	random := rand.New(rand.NewPCG(*firstSeed, 1))
-	x := newTrial(t, *firstSeed)
+	x := newTrial(t, *firstSeed, flags...)
 	x.publish(4)
 	done := map[string]int{}
 	for range *rounds {
