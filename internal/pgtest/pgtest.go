@@ -1,11 +1,12 @@
 // Package pgtest runs a real PostgreSQL for the tests of one process, on a port
 // and in a directory of its own.
 //
-// It knows how to make, start, stop and kill a cluster. It must not know what
+// It knows how to make, start, stop, freeze and kill a cluster. It must not know what
 // is stored in it. Tests of the stores and of whole servers call it.
 package pgtest
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -36,6 +37,7 @@ type Cluster struct {
 
 	process *os.Process
 	ended   chan error
+	frozen  []int // process ids
 }
 
 // For starts a cluster that ends with the test.
@@ -263,6 +265,59 @@ func (c *Cluster) Kill() error { return c.end(syscall.SIGQUIT) }
 // Halt ends the server in order, and leaves it down.
 func (c *Cluster) Halt() error { return c.end(syscall.SIGINT) }
 
+// Freeze stops the server and all its processes where they are: connections
+// stay, new ones are taken by the kernel, and nobody answers.
+func (c *Cluster) Freeze() error {
+	// The postmaster goes first, so that no process is added meanwhile.
+	if err := c.stopProcess(c.process.Pid); err != nil {
+		return err
+	}
+	stats, err := filepath.Glob("/proc/[0-9]*/stat")
+	if err != nil {
+		return err
+	}
+	for _, name := range stats {
+		text, err := os.ReadFile(name)
+		if err != nil {
+			continue // it has ended
+		}
+		// The name in brackets may hold anything; state and parent follow it.
+		fields := strings.Fields(string(text[bytes.LastIndexByte(text, ')')+1:]))
+		if len(fields) < 2 || fields[1] != strconv.Itoa(c.process.Pid) {
+			continue
+		}
+		pid, err := strconv.Atoi(filepath.Base(filepath.Dir(name)))
+		if err != nil {
+			return err
+		}
+		if err := c.stopProcess(pid); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (c *Cluster) stopProcess(pid int) error {
+	err := syscall.Kill(pid, syscall.SIGSTOP)
+	if errors.Is(err, syscall.ESRCH) {
+		return nil
+	}
+	c.frozen = append(c.frozen, pid)
+	return err
+}
+
+// Thaw lets a server that was frozen go on.
+func (c *Cluster) Thaw() error {
+	var errs []error
+	for _, pid := range c.frozen {
+		if err := syscall.Kill(pid, syscall.SIGCONT); !errors.Is(err, syscall.ESRCH) {
+			errs = append(errs, err)
+		}
+	}
+	c.frozen = nil
+	return errors.Join(errs...)
+}
+
 // endWait bounds an end in order, with its checkpoint.
 const endWait = 30 * time.Second
 
@@ -271,6 +326,9 @@ func (c *Cluster) end(how os.Signal) error {
 		return nil
 	}
 	if err := c.process.Signal(how); err != nil && !errors.Is(err, os.ErrProcessDone) {
+		return err
+	}
+	if err := c.Thaw(); err != nil { // a frozen one does not hear it
 		return err
 	}
 	deadline := time.AfterFunc(endWait, func() { c.process.Kill() }) //nolint:errcheck // it may have ended meanwhile
