@@ -23,11 +23,23 @@ import (
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
-// patient is a server whose limits no test reaches.
-func patient(handler http.HandlerFunc) *http.Server {
+// patient is a server whose limits no test reaches. The test ends once its
+// connections have: net/http lets those that it refuses linger for a moment.
+func patient(tb testing.TB, handler http.HandlerFunc) *http.Server {
+	tb.Helper()
+	var open sync.WaitGroup
+	tb.Cleanup(open.Wait)
 	return &http.Server{
 		Handler: handler, ReadHeaderTimeout: time.Minute, ReadTimeout: time.Minute, WriteTimeout: time.Minute, IdleTimeout: time.Minute,
 		MaxHeaderBytes: 32 << 10, ErrorLog: log.New(io.Discard, "", 0),
+		ConnState: func(_ net.Conn, state http.ConnState) {
+			switch state { //nolint:exhaustive // between the two it is open
+			case http.StateNew:
+				open.Add(1)
+			case http.StateClosed:
+				open.Done()
+			}
+		},
 	}
 }
 
@@ -210,8 +222,8 @@ func said(t *testing.T, address, request string) string {
 // Whatever is said, the answers are those of net/http alone, and the handler is
 // asked the same.
 func TestServer_AnswersAsNetHTTPDoes(t *testing.T) {
-	alone := start(t, patient(echo))
-	front := start(t, New(patient(echo), "/events"))
+	alone := start(t, patient(t, echo))
+	front := start(t, New(patient(t, echo), "/events"))
 	for name, conversation := range conversations {
 		t.Run(name, func(t *testing.T) {
 			if diff := cmp.Diff(said(t, alone, conversation), said(t, front, conversation)); diff != "" {
@@ -260,7 +272,7 @@ func FuzzReadHead(f *testing.F) {
 
 func TestServer_AConnectionIsNetHTTPsFromWhatIsNotPlain(t *testing.T) {
 	seen := make(chan bool, 8)
-	address := start(t, New(patient(func(w http.ResponseWriter, _ *http.Request) {
+	address := start(t, New(patient(t, func(w http.ResponseWriter, _ *http.Request) {
 		_, quick := w.(*response)
 		seen <- quick
 	}), "/events"))
@@ -277,7 +289,7 @@ func TestServer_AConnectionIsNetHTTPsFromWhatIsNotPlain(t *testing.T) {
 }
 
 func TestServer_ABodyMayComeInParts(t *testing.T) {
-	address := start(t, New(patient(echo), "/events"))
+	address := start(t, New(patient(t, echo), "/events"))
 	c := dial(t, address)
 	in := bufio.NewReader(c)
 	for range 2 {
@@ -297,7 +309,7 @@ func TestServer_ABodyMayComeInParts(t *testing.T) {
 
 // What the handler leaves of a body is not the next request.
 func TestServer_ABodyThatNobodyReadsIsNotTheNextRequest(t *testing.T) {
-	address := start(t, New(patient(func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusUnauthorized) }), "/events"))
+	address := start(t, New(patient(t, func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusUnauthorized) }), "/events"))
 	c := dial(t, address)
 	in := bufio.NewReader(c)
 	for _, size := range []int{10, bufferSize, maxPlainBody} {
@@ -311,7 +323,7 @@ func TestServer_ABodyThatNobodyReadsIsNotTheNextRequest(t *testing.T) {
 func TestServer_AHandlerThatPanicsEndsItsConnection(t *testing.T) {
 	var logged strings.Builder
 	cause := make(chan any, 1)
-	rest := patient(func(http.ResponseWriter, *http.Request) { panic(<-cause) })
+	rest := patient(t, func(http.ResponseWriter, *http.Request) { panic(<-cause) })
 	rest.ErrorLog = log.New(&logged, "", 0)
 	s := New(rest, "/events")
 	address := start(t, s)
@@ -336,7 +348,7 @@ func TestServer_AHandlerThatPanicsEndsItsConnection(t *testing.T) {
 func TestServer_LimitsOfTime(t *testing.T) {
 	handled := make(chan error, 1)
 	limited := func(change func(*http.Server)) string {
-		rest := patient(func(w http.ResponseWriter, r *http.Request) {
+		rest := patient(t, func(w http.ResponseWriter, r *http.Request) {
 			_, err := io.ReadAll(r.Body)
 			handled <- err
 			w.WriteHeader(http.StatusBadRequest)
@@ -384,7 +396,7 @@ func TestServer_LimitsOfTime(t *testing.T) {
 
 func TestServer_ShutdownLetsRequestsEndAndClosesTheRest(t *testing.T) {
 	begun, end := make(chan struct{}, 2), make(chan struct{})
-	s := New(patient(func(w http.ResponseWriter, _ *http.Request) {
+	s := New(patient(t, func(w http.ResponseWriter, _ *http.Request) {
 		begun <- struct{}{}
 		<-end
 		w.WriteHeader(http.StatusAccepted)
@@ -413,7 +425,7 @@ func TestServer_ShutdownLetsRequestsEndAndClosesTheRest(t *testing.T) {
 
 func TestServer_ShutdownEndsWithItsContext(t *testing.T) {
 	begun, end := make(chan struct{}), make(chan struct{})
-	s := New(patient(func(http.ResponseWriter, *http.Request) {
+	s := New(patient(t, func(http.ResponseWriter, *http.Request) {
 		close(begun)
 		<-end
 	}), "/events")
@@ -475,7 +487,7 @@ func BenchmarkServer(b *testing.B) {
 		w.WriteHeader(http.StatusAccepted)
 		say(w, `{"id":"019aa0e4-6f0e-7cc4-9f5e-0a51a2f4a7c1","deliveries":1}`)
 	}
-	for name, s := range map[string]served{"ingress": New(patient(handler), "/events"), "nethttp": patient(handler)} {
+	for name, s := range map[string]served{"ingress": New(patient(b, handler), "/events"), "nethttp": patient(b, handler)} {
 		b.Run(name, func(b *testing.B) {
 			c := dial(b, start(b, s))
 			request, buffer := []byte(plain(strings.Repeat("x", 600))), make([]byte, 4<<10)
