@@ -185,6 +185,10 @@ func (d *Dispatcher) startAll() {
 	}
 }
 
+// maxRelease bounds what is given back at once. All lanes together may have more
+// than the store can write in the time that it has for one statement.
+const maxRelease = 5000
+
 func (d *Dispatcher) releaseAll() error {
 	d.mu.RLock()
 	defer d.mu.RUnlock()
@@ -192,11 +196,12 @@ func (d *Dispatcher) releaseAll() error {
 	for _, l := range d.lanes {
 		keys = append(keys, l.drain()...)
 	}
-	if len(keys) == 0 {
-		return nil
-	}
-	if err := d.o.Store.Release(context.Background(), keys); err != nil {
-		return fmt.Errorf("release %d claimed deliveries: %w", len(keys), err)
+	for left := keys; len(left) > 0; {
+		part := left[:min(len(left), maxRelease)]
+		if err := d.o.Store.Release(context.Background(), part); err != nil {
+			return fmt.Errorf("release %d claimed deliveries: %w", len(left), err)
+		}
+		left = left[len(part):]
 	}
 	return nil
 }

@@ -55,6 +55,35 @@ func TestStop_FinishesWhatIsInFlightAndGivesBackTheRest(t *testing.T) {
 	})
 }
 
+// Three full lanes are more than a store has to take at once.
+func TestStop_GivesBackManyInParts(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var released atomic.Int32
+		o := unswept(dispatch.Options{MaxInFlight: 1})
+		o.Trouble = func(call string) error {
+			if call == "Release" {
+				released.Add(1)
+			}
+			return nil
+		}
+		h := testkit.NewHouse(t, t.TempDir(), o)
+		for n := range 3 {
+			h.Webhook(fmt.Sprintf("http://%d.test/", n))
+		}
+		testkit.Advance(time.Second)
+		h.Script(testkit.After(5*time.Second, testkit.OK))
+		h.Publish(4096)
+		testkit.Advance(time.Second)
+		if got := h.Lanes.Stats().Ready; got < 12_000 {
+			t.Fatalf("got %d deliveries in memory, want three lanes full", got)
+		}
+		h.Stop()
+		if got := released.Load(); got != 3 {
+			t.Errorf("got %d calls of the store, want 3 for some 12,000 deliveries", got)
+		}
+	})
+}
+
 func wantEachOnce(t *testing.T, got []testkit.Received, receipts []postrider.Receipt) {
 	t.Helper()
 	seen := map[string]int{}
