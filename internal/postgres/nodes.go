@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"sync"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -19,9 +20,14 @@ const (
 	Lease          = 10 * time.Second
 )
 
-// endedKept is for how long the row of a dead node is kept: a transaction that
-// it had under way may still be committed, and what that claims is freed, too.
+// endedKept is for how long the row of a dead node is kept at least: a
+// transaction that it had under way may still be committed, and what that claims
+// is freed, too.
 const endedKept = 10 * time.Minute
+
+// freedAtOnce bounds the rows that one transaction frees. A dead node may have
+// any number of claims; all of them in one took longer than any statement may.
+const freedAtOnce = 10_000
 
 // rejoinAfter is for how long a node that was taken for dead has no lease.
 const rejoinAfter = time.Second
@@ -36,14 +42,24 @@ const (
 	beatSQL = `
 UPDATE nodes SET beat_at = now(), name = $3, version = $4, address = $5 WHERE id = $1 AND ended_at IS NULL
 RETURNING (SELECT count(*) FROM nodes n WHERE n.ended_at IS NULL AND n.beat_at > now() - $2::interval)`
-	endDeadSQL = `UPDATE nodes SET ended_at = now() WHERE ended_at IS NULL AND beat_at < now() - $1::interval RETURNING id`
+	// endDeadSQL leaves out whom another node is just ending, or who is saying
+	// that it is alive: nobody's heartbeat waits for another's.
+	endDeadSQL = `
+UPDATE nodes SET ended_at = now() WHERE id = ANY (ARRAY(
+    SELECT id FROM nodes WHERE ended_at IS NULL AND beat_at < now() - $1::interval FOR UPDATE SKIP LOCKED)) RETURNING id`
 	// freeClaimsSQL also frees what a node claimed by a transaction that was
-	// committed after its end.
+	// committed after its end. What others are freeing is left to them.
 	freeClaimsSQL = `
-UPDATE queue q SET node = NULL FROM nodes n WHERE n.ended_at IS NOT NULL AND q.node = n.id`
-	freeLanesSQL   = `DELETE FROM lanes l USING nodes n WHERE n.ended_at IS NOT NULL AND l.node = n.id`
-	forgetNodesSQL = `DELETE FROM nodes WHERE ended_at < now() - $1::interval`
-	tellSQL        = `SELECT pg_notify($1, '')`
+UPDATE queue SET node = NULL WHERE ctid = ANY (ARRAY(
+    SELECT q.ctid FROM nodes n JOIN queue q ON q.node = n.id WHERE n.ended_at IS NOT NULL LIMIT $1 FOR UPDATE OF q SKIP LOCKED))`
+	freeLanesSQL = `
+DELETE FROM lanes WHERE ctid = ANY (ARRAY(
+    SELECT l.ctid FROM nodes n JOIN lanes l ON l.node = n.id WHERE n.ended_at IS NOT NULL LIMIT $1 FOR UPDATE OF l SKIP LOCKED))`
+	// Of a node that is forgotten nobody would free what it still had.
+	forgetNodesSQL = `
+DELETE FROM nodes n WHERE n.ended_at < now() - $1::interval
+    AND NOT EXISTS (SELECT 1 FROM queue q WHERE q.node = n.id) AND NOT EXISTS (SELECT 1 FROM lanes l WHERE l.node = n.id)`
+	tellSQL = `SELECT pg_notify($1, '')`
 	// Ages, since the reader's clock is another one.
 	aliveNodesSQL = `
 SELECT id, name, version, address, extract(epoch FROM now() - started_at)::float8, extract(epoch FROM now() - beat_at)::float8
@@ -74,7 +90,8 @@ func (s *Store) join(ctx context.Context) error {
 	return nil
 }
 
-// leave gives up what this node has claimed, at once.
+// leave gives up what this node has claimed, at once. What there is no time for
+// the others free, or the next node that starts: its end comes first.
 func (s *Store) leave() error {
 	run := s.run.Swap(0)
 	if run == 0 {
@@ -82,37 +99,47 @@ func (s *Store) leave() error {
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), writeTimeout)
 	defer cancel()
-	err := s.transact(ctx, func(ctx context.Context, tx pgx.Tx) error {
-		if _, err := tx.Exec(ctx, endSQL, run); err != nil {
-			return err
-		}
-		return freeEnded(ctx, tx, nil)
-	})
-	if err != nil {
+	if err := s.transact(ctx, func(ctx context.Context, tx pgx.Tx) error {
+		_, err := tx.Exec(ctx, endSQL, run)
+		return err
+	}); err != nil {
 		return fmt.Errorf("give up this node's claims: %w", err)
+	}
+	if err := s.freeEnded(ctx); err != nil {
+		s.o.Logger.Warn("this node's claims are left for others to free", "run", run, "error", err)
 	}
 	return nil
 }
 
-// freeEnded frees the claims and lanes of the nodes that have ended, and tells
-// the others.
-func freeEnded(ctx context.Context, tx pgx.Tx, freed *bool) error {
-	claims, err := tx.Exec(ctx, freeClaimsSQL)
-	if err != nil {
-		return fmt.Errorf("free claims: %w", err)
+// freeEnded frees the claims and lanes of the nodes that have ended, part by
+// part, and tells all nodes after each. Any number of nodes may do it at once.
+func (s *Store) freeEnded(ctx context.Context) error {
+	for _, sql := range []string{freeLanesSQL, freeClaimsSQL} {
+		for freed := int64(freedAtOnce); freed == freedAtOnce; {
+			var err error
+			if freed, err = s.freePart(ctx, sql); err != nil {
+				return fmt.Errorf("free what dead nodes had claimed: %w", err)
+			}
+		}
 	}
-	lanes, err := tx.Exec(ctx, freeLanesSQL)
-	if err != nil {
-		return fmt.Errorf("free lanes: %w", err)
+	return nil
+}
+
+func (s *Store) freePart(ctx context.Context, sql string) (freed int64, err error) {
+	err = s.transact(ctx, func(ctx context.Context, tx pgx.Tx) error {
+		done, err := tx.Exec(ctx, sql, freedAtOnce)
+		if err != nil {
+			return err
+		}
+		if freed = done.RowsAffected(); freed > 0 {
+			_, err = tx.Exec(ctx, tellSQL, orphanedChannel)
+		}
+		return err
+	})
+	if err == nil && freed > 0 {
+		signal(s.orphaned)
 	}
-	if claims.RowsAffected()+lanes.RowsAffected() == 0 {
-		return nil
-	}
-	if freed != nil {
-		*freed = true
-	}
-	_, err = tx.Exec(ctx, tellSQL, orphanedChannel)
-	return err
+	return freed, err
 }
 
 // extend moves the lease on. It counts from before the heartbeat was sent, so
@@ -154,9 +181,8 @@ func (s *Store) Alive(ctx context.Context) ([]postrider.Node, error) {
 	})
 }
 
-// beat says that this node is alive, and what it is called, and looks after the
-// dead ones. A node that was taken for dead becomes another one: its claims are
-// gone.
+// beat says that this node is alive, and what it is called, and ends the dead
+// ones. A node that was taken for dead becomes another one: its claims are gone.
 func (s *Store) beat(ctx context.Context, self postrider.Node) error {
 	ctx, cancel := context.WithTimeout(ctx, Lease/2)
 	defer cancel()
@@ -181,38 +207,46 @@ func (s *Store) beat(ctx context.Context, self postrider.Node) error {
 		s.extend(start)
 		s.nodes.Store(max(1, alive))
 	}
-	return s.bury(ctx)
+	return s.endDead(ctx)
 }
 
-// bury ends dead nodes and frees what they had claimed.
-func (s *Store) bury(ctx context.Context) error {
-	freed := false
-	err := s.transact(ctx, func(ctx context.Context, tx pgx.Tx) error {
-		freed = false
-		found, err := tx.Query(ctx, endDeadSQL, Lease)
+// endDead ends dead nodes and forgets those of long ago. What they had claimed
+// is freed beside the heartbeat, however much it is.
+func (s *Store) endDead(ctx context.Context) error {
+	var dead []int64
+	err := s.read(ctx, func(ctx context.Context, c *pgx.Conn) error {
+		found, err := c.Query(ctx, endDeadSQL, Lease)
 		if err != nil {
 			return err
 		}
-		dead, err := pgx.CollectRows(found, pgx.RowTo[int64])
-		if err != nil {
+		if dead, err = pgx.CollectRows(found, pgx.RowTo[int64]); err != nil {
 			return err
 		}
-		if len(dead) > 0 {
-			s.o.Logger.Warn("a node has died; what it had claimed is free", "runs", dead)
-		}
-		if err := freeEnded(ctx, tx, &freed); err != nil {
-			return err
-		}
-		_, err = tx.Exec(ctx, forgetNodesSQL, endedKept)
+		_, err = c.Exec(ctx, forgetNodesSQL, endedKept)
 		return err
 	})
+	if len(dead) > 0 {
+		s.o.Logger.Warn("a node has died; what it had claimed is given to others", "runs", dead)
+	}
 	if err != nil {
-		return fmt.Errorf("free what dead nodes had claimed: %w", err)
+		return fmt.Errorf("end dead nodes: %w", err)
 	}
-	if freed {
-		signal(s.orphaned)
-	}
+	signal(s.ended)
 	return nil
+}
+
+// bury frees what dead nodes had claimed, after each heartbeat.
+func (s *Store) bury(ctx context.Context) {
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-s.ended:
+		}
+		if err := s.freeEnded(ctx); err != nil && ctx.Err() == nil {
+			s.o.Logger.Error("dead nodes still have claims, which are tried again", "error", err)
+		}
+	}
 }
 
 func signal(c chan struct{}) {
@@ -229,17 +263,11 @@ const housekeepEvery = 15 * time.Minute
 // with its name, version and address, listens to them, and does its part of the
 // housekeeping. A database that is away is waited for.
 func (s *Store) Run(ctx context.Context, self postrider.Node) error {
-	listening := make(chan struct{})
-	go func() {
-		defer close(listening)
-		s.listen(ctx)
-	}()
-	tidying := make(chan struct{})
-	go func() {
-		defer close(tidying)
-		s.tidy(ctx)
-	}()
-	defer func() { <-listening; <-tidying }()
+	var beside sync.WaitGroup
+	defer beside.Wait()
+	for _, part := range []func(context.Context){s.listen, s.tidy, s.bury} {
+		beside.Go(func() { part(ctx) })
+	}
 	failing := false
 	for {
 		err := s.beat(ctx, self)

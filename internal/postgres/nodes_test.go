@@ -84,9 +84,13 @@ func die(t *testing.T, database string, s *Store) {
 	}
 }
 
+// beat is a heartbeat, with what comes beside it.
 func beat(t *testing.T, s *Store) {
 	t.Helper()
 	if err := s.beat(t.Context(), postrider.Node{}); err != nil {
+		t.Fatal(err)
+	}
+	if err := s.freeEnded(t.Context()); err != nil {
 		t.Fatal(err)
 	}
 }
@@ -148,6 +152,122 @@ func TestNodes_AClaimThatIsCommittedAfterItsNodesEndIsFreed(t *testing.T) {
 	}
 	beat(t, two)
 	wantEvents(t, "the straggler", claim(t, two, webhook, 10, false), ids[0])
+}
+
+// manyClaims is more than can be freed in the time that any statement has.
+const manyClaims = 300_000
+
+// claimMany gives a node very many claims, and the lane of an ordered webhook.
+func claimMany(t *testing.T, database string, s *Store) (ordered postrider.ID) {
+	t.Helper()
+	ordered = postrider.NewID()
+	if err := cluster.Do(t.Context(), database, fmt.Sprintf(`
+INSERT INTO queue (tenant_id, event_id, webhook_id, accepted_at, due_at, node, day, size, trigger)
+SELECT 'default', i::text, lpad(to_hex(i %% 50), 32, '0')::uuid, now(), now(), %d, current_date, 2, 'event' FROM generate_series(1, %d) i`,
+		s.run.Load(), manyClaims)); err != nil {
+		t.Fatal(err)
+	}
+	accept(t, s, eventFor(ordered, false), eventFor(ordered, false))
+	claim(t, s, ordered, 1, true)
+	return ordered
+}
+
+// claimsOf counts what a node has in hand.
+func claimsOf(t *testing.T, c *pgx.Conn, run int64) (n int) {
+	t.Helper()
+	if err := c.QueryRow(t.Context(), `SELECT count(*) FROM queue WHERE node = $1`, run).Scan(&n); err != nil {
+		t.Fatal(err)
+	}
+	return n
+}
+
+func TestNodes_ADeadOnesManyClaimsAreFreedBesideTheHeartbeat(t *testing.T) {
+	database := newDatabase(t)
+	dead := openNode(t, database)
+	ordered := claimMany(t, database, dead)
+	living := []*Store{openNode(t, database), openNode(t, database)}
+	c := connect(t, living[0].config)
+	die(t, database, dead)
+	ctx, cancel := context.WithCancel(t.Context())
+	ended := make(chan error)
+	for _, s := range living {
+		go func() { ended <- s.Run(ctx, postrider.Node{}) }()
+	}
+	defer func() {
+		cancel()
+		for range living {
+			if err := <-ended; err != nil {
+				t.Error(err)
+			}
+		}
+	}()
+
+	const bound = time.Minute
+	began, pause := time.Now(), make([]time.Duration, len(living))
+	signals := 0
+	for left := manyClaims; left > 0; left = claimsOf(t, c, dead.run.Load()) {
+		for i, s := range living {
+			pause[i] = max(pause[i], time.Since(s.Lease().Add(-Lease)))
+		}
+		select {
+		case <-living[0].Orphaned():
+			signals++
+		case <-time.After(50 * time.Millisecond):
+		}
+		if time.Since(began) > bound {
+			t.Fatalf("got %d claims left after %v", left, bound)
+		}
+	}
+	t.Logf("%d claims were free after %v, with %d signals; heartbeats came after %v at most", manyClaims, time.Since(began), signals, pause)
+	if slices.Max(pause) > HeartbeatEvery+HeartbeatEvery/2 {
+		t.Errorf("got pauses of the heartbeat of up to %v, want %v", pause, HeartbeatEvery)
+	}
+	if signals < 3 {
+		t.Errorf("got %d signals that claims came free, want them while it goes on", signals)
+	}
+	if got := claim(t, living[0], ordered, 10, true); len(got.Deliveries) != 2 {
+		t.Errorf("got %d deliveries of the dead node's lane, want 2", len(got.Deliveries))
+	}
+}
+
+func TestNodes_AreNotForgottenBeforeTheirClaimsAreFree(t *testing.T) {
+	database := newDatabase(t)
+	dead, living := openNode(t, database), openNode(t, database)
+	webhook := postrider.NewID()
+	ids := accept(t, dead, eventFor(webhook, true))
+	c := connect(t, living.config)
+	long := fmt.Sprintf(`UPDATE nodes SET ended_at = now() - interval '1 hour' WHERE id = %d`, dead.run.Load())
+	do(t, c, long)
+	if err := living.endDead(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	beat(t, living)
+	wantEvents(t, "what one that ended long ago had", claim(t, living, webhook, 10, false), ids[0])
+	beat(t, living)
+	var known bool
+	if err := c.QueryRow(t.Context(), `SELECT EXISTS (SELECT 1 FROM nodes WHERE id = $1)`, dead.run.Load()).Scan(&known); err != nil || known {
+		t.Errorf("got it known %t, %v, want it forgotten once nothing of it is left", known, err)
+	}
+}
+
+func TestNodes_ACloseEndsTheNodeHoweverMuchItHas(t *testing.T) {
+	database := newDatabase(t)
+	leaving, staying := open(t, database), openNode(t, database)
+	claimMany(t, database, leaving)
+	run := leaving.run.Load()
+	began := time.Now()
+	if err := leaving.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if took := time.Since(began); took > writeTimeout+time.Second {
+		t.Errorf("got it closed after %v, want the rest left to others", took)
+	}
+	c := connect(t, staying.config)
+	t.Logf("%d claims were left after %v", claimsOf(t, c, run), time.Since(began))
+	beat(t, staying)
+	if left := claimsOf(t, c, run); left > 0 {
+		t.Errorf("got %d claims left, want the others to free them", left)
+	}
 }
 
 func TestNodes_TheLivingAreTold(t *testing.T) {

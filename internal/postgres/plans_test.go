@@ -56,7 +56,10 @@ func readSQL() [][2]string {
 		{"portal link", takeLinkSQL},
 		{"changes", changesSQL},
 		{"heartbeat", beatSQL},
+		{"end dead nodes", endDeadSQL},
 		{"free claims", freeClaimsSQL},
+		{"free lanes", freeLanesSQL},
+		{"forget nodes", forgetNodesSQL},
 		{"replay", replaySQL},
 		{"open replays", openReplaysSQL},
 		{"other replay", otherReplaySQL},
@@ -103,8 +106,9 @@ func readSQL() [][2]string {
 }
 
 // whole are the tables that may be read from one end to the other: those that
-// the registry and the expander load at the start, and the nodes, which are few.
-var whole = regexp.MustCompile(`Seq Scan on (tenants|api_keys|webhooks w|event_types|fanouts f|nodes|nodes n|revision)$`)
+// the registry and the expander load at the start, and the nodes and their lanes,
+// which are few.
+var whole = regexp.MustCompile(`Seq Scan on (tenants|api_keys|webhooks w|event_types|fanouts f|nodes|nodes n|nodes nodes_1|lanes l|revision)$`)
 
 func TestPlans_EveryQueryIsAnsweredByAnIndex(t *testing.T) {
 	database := newDatabase(t)

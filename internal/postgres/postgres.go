@@ -71,6 +71,7 @@ type Store struct {
 	revision int64      // guarded by turn: the last that was handed out
 
 	orphaned, changed chan struct{}
+	ended             chan struct{} // a heartbeat has looked for dead nodes
 	lost              failure
 	counts            tallyCounts
 }
@@ -95,7 +96,7 @@ func Open(ctx context.Context, o Options) (_ *Store, err error) {
 	}
 	s := &Store{
 		o: o, room: make(chan struct{}, maxWaiting), orphaned: make(chan struct{}, 1), changed: make(chan struct{}, 1),
-		lost: failure{set: make(chan struct{})},
+		ended: make(chan struct{}, 1), lost: failure{set: make(chan struct{})},
 	}
 	s.nodes.Store(1)
 	pool, err := pgxpool.ParseConfig(o.URL)
