@@ -9,12 +9,24 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5"
-	"github.com/jackc/pgx/v5/pgconn"
 )
 
 // daysAhead is how many days have their partitions before they come: a job that
 // is missed for a week fails nothing. After that, rows go to the rest.
 const daysAhead = 7
+
+// For the locks that a change of the partitions takes, all that reads history
+// waits, and so do the publishes behind it: never for long. Where somebody reads
+// for longer, the change is left for the next housekeeping. Nothing depends on
+// its moment: what no day was made for goes to the rest.
+const (
+	historyTries   = 3
+	historyPause   = 500 * time.Millisecond // between two tries
+	historyLockFor = 100 * time.Millisecond
+	historyTurnFor = time.Second // until another node has changed its days
+	// historyHoldUpFor bounds what is done with rows while all wait.
+	historyHoldUpFor = time.Second
+)
 
 // The tables that are kept by the day.
 var historyTables = []string{"events", "attempts"}
@@ -57,7 +69,7 @@ func (s *Store) makeDays(ctx context.Context) error {
 	if len(missing) == 0 {
 		return nil
 	}
-	err = s.exclusively(ctx, func(ctx context.Context, c *pgx.Conn) error {
+	if err := s.changeDays(ctx, func(ctx context.Context, c *pgx.Conn) error {
 		there, err := partitions(ctx, c)
 		if err != nil {
 			return err
@@ -65,17 +77,19 @@ func (s *Store) makeDays(ctx context.Context) error {
 		today := dayOf(now)
 		for _, table := range historyTables {
 			for d := today; d <= today+daysAhead; d++ {
-				if slices.Contains(there, partition(table, d)) {
+				name := partition(table, d)
+				if slices.Contains(there, name) {
 					continue
 				}
-				if err := makeDay(ctx, c, table, d); err != nil {
-					return fmt.Errorf("make a partition of %s for %s: %w", table, d, err)
+				if err := s.changeDay(ctx, c, "make "+name, func(ctx context.Context, tx pgx.Tx) error {
+					return makeDay(ctx, tx, table, d)
+				}); err != nil {
+					return fmt.Errorf("make %s: %w", name, err)
 				}
 			}
 		}
 		return nil
-	})
-	if err != nil {
+	}); err != nil {
 		return fmt.Errorf("make the days ahead: %w", err)
 	}
 	return nil
@@ -100,68 +114,96 @@ func partitions(ctx context.Context, c querier) ([]string, error) {
 	return pgx.CollectRows(found, pgx.RowTo[string])
 }
 
-// exclusively runs changes of the schema, those of one node at a time, on a
-// connection of its own.
-func (s *Store) exclusively(ctx context.Context, run func(context.Context, *pgx.Conn) error) (err error) {
+// errLater is that a change has to be left for the next housekeeping.
+var errLater = errors.New("history is in use")
+
+// changeDays runs changes of the partitions, those of one node at a time, on a
+// connection of its own. What has to be left for later is no error.
+func (s *Store) changeDays(ctx context.Context, run func(context.Context, *pgx.Conn) error) (err error) {
 	config := s.patient()
-	config.RuntimeParams["lock_timeout"] = "0"
+	config.RuntimeParams["lock_timeout"] = fmt.Sprint(historyTurnFor.Milliseconds())
 	c, err := pgx.ConnectConfig(ctx, config)
 	if err != nil {
 		return withoutPassword(err)
 	}
 	defer func() { err = errors.Join(err, c.Close(context.WithoutCancel(ctx))) }() // which frees the lock
-	if _, err := c.Exec(ctx, `SELECT pg_advisory_lock($1)`, int64(migrationLock)); err != nil {
+	switch _, err := c.Exec(ctx, `SELECT pg_advisory_lock($1)`, int64(historyLock)); {
+	case hasCode(err, lockNotAvailable):
+		s.o.Logger.Info("another node changes the days of history; this one does so later")
+		return nil
+	case err != nil:
 		return fmt.Errorf("wait for another node: %w", err)
 	}
-	// From here on locks of tables are waited for, which hold others up.
-	if _, err := c.Exec(ctx, fmt.Sprintf(`SET lock_timeout = %d`, lockWait.Milliseconds())); err != nil {
+	if _, err := c.Exec(ctx, fmt.Sprintf(`SET lock_timeout = %d`, historyLockFor.Milliseconds())); err != nil {
 		return err
 	}
-	return run(ctx, c)
+	if err := run(ctx, c); !errors.Is(err, errLater) {
+		return err
+	}
+	return nil
 }
 
-// A beginner is a connection, or a transaction, which begins a part of itself.
-type beginner interface {
-	Begin(ctx context.Context) (pgx.Tx, error)
-}
-
-// makeDay makes a table's partition of one day. It is attached, which locks the
-// table less than making it in place; rows of the day that went to the rest,
-// since it was missing, are moved.
-func makeDay(ctx context.Context, c beginner, table string, d day) error {
-	name := partition(table, d)
-	column, from, to := bounds(table, d)
-	for {
-		err := pgx.BeginFunc(ctx, c, func(tx pgx.Tx) error {
-			for _, sql := range []string{
-				`CREATE TABLE ` + name + ` (LIKE ` + table + ` INCLUDING DEFAULTS INCLUDING CONSTRAINTS INCLUDING INDEXES)
-    WITH (autovacuum_vacuum_scale_factor = 0.2, autovacuum_analyze_scale_factor = 0.2)`,
-				`WITH moved AS (DELETE FROM ` + table + `_rest WHERE ` + column + ` >= '` + from + `' AND ` + column + ` < '` + to + `' RETURNING *)
-INSERT INTO ` + name + ` TABLE moved`,
-				`ALTER TABLE ` + table + ` ATTACH PARTITION ` + name + ` FOR VALUES FROM ('` + from + `') TO ('` + to + `')`,
-			} {
-				if _, err := tx.Exec(ctx, sql); err != nil {
-					return err
-				}
-			}
+// changeDay changes one partition. A lock that is not free in a moment is let
+// go and asked for again, a few times; then errLater is returned, since the
+// next partition would need the same. A change that takes too long is left
+// alone.
+func (s *Store) changeDay(ctx context.Context, c *pgx.Conn, what string, change func(context.Context, pgx.Tx) error) error {
+	for try := 1; ; try++ {
+		err := pgx.BeginFunc(ctx, c, func(tx pgx.Tx) error { return change(ctx, tx) })
+		switch {
+		case ctx.Err() != nil:
+			return ctx.Err()
+		case hasCode(err, queryCanceled):
+			s.o.Logger.Info("a day of history was left as it is: too much of it would have to be moved", "step", what)
 			return nil
-		})
-		// A lock that is not free in time is let go and asked for again: what
-		// waits behind it would wait for us.
-		if e, ok := errors.AsType[*pgconn.PgError](err); !ok || e.Code != "55P03" {
+		case !hasCode(err, lockNotAvailable, checkViolation):
 			return err
+		case try == historyTries:
+			s.o.Logger.Info("a day of history is left for later, since somebody reads history", "step", what)
+			return errLater
 		}
-		if !wait(ctx, time.Second) {
+		if !wait(ctx, historyPause) {
 			return ctx.Err()
 		}
 	}
+}
+
+// holdUp bounds the statements of a transaction that follow, for which all
+// wait. They may read whole tables: then that takes less.
+var holdUp = fmt.Sprintf(`SET LOCAL statement_timeout = %d; SET LOCAL enable_seqscan = on`, historyHoldUpFor.Milliseconds())
+
+// makeDay makes a table's partition of one day. It is attached, which locks the
+// table less than making it in place; rows of the day that went to the rest,
+// since it was missing, are moved, while no more of them come. One that comes
+// where there was none is a checkViolation.
+func makeDay(ctx context.Context, tx pgx.Tx, table string, d day) error {
+	name := partition(table, d)
+	column, from, to := bounds(table, d)
+	ofDay := table + `_rest WHERE ` + column + ` >= '` + from + `' AND ` + column + ` < '` + to + `'`
+	var came bool
+	if err := tx.QueryRow(ctx, `SELECT EXISTS (SELECT 1 FROM `+ofDay+`)`).Scan(&came); err != nil {
+		return err
+	}
+	steps := []string{`CREATE TABLE ` + name + ` (LIKE ` + table + ` INCLUDING DEFAULTS INCLUDING CONSTRAINTS INCLUDING INDEXES)
+    WITH (autovacuum_vacuum_scale_factor = 0.2, autovacuum_analyze_scale_factor = 0.2)`}
+	if came {
+		steps = append(steps, `LOCK TABLE `+table+`_rest IN ACCESS EXCLUSIVE MODE`, holdUp,
+			`WITH moved AS (DELETE FROM `+ofDay+` RETURNING *) INSERT INTO `+name+` TABLE moved`, `SET LOCAL statement_timeout = 0`)
+	}
+	for _, sql := range append(steps,
+		`ALTER TABLE `+table+` ATTACH PARTITION `+name+` FOR VALUES FROM ('`+from+`') TO ('`+to+`')`) {
+		if _, err := tx.Exec(ctx, sql); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // DropHistory removes the events and attempts of the days that ended before
 // the retention, whole partitions at a time. Events that unsettled deliveries
 // still need are kept, in the rest.
 func (s *Store) DropHistory(ctx context.Context, retention time.Duration) error {
-	err := s.exclusively(ctx, func(ctx context.Context, c *pgx.Conn) error {
+	err := s.changeDays(ctx, func(ctx context.Context, c *pgx.Conn) error {
 		var now time.Time
 		if err := c.QueryRow(ctx, clockSQL).Scan(&now); err != nil {
 			return err
@@ -171,11 +213,13 @@ func (s *Store) DropHistory(ctx context.Context, retention time.Duration) error 
 			return err
 		}
 		first := dayOf(now.Add(-retention)) // the first day that is kept
+		var later error
 		for _, table := range historyTables {
 			for _, name := range there {
-				if strings.HasPrefix(name, table+"_") && !strings.HasSuffix(name, "_rest") && name < partition(table, first) {
-					if err := dropDay(ctx, c, table, name); err != nil {
-						return fmt.Errorf("drop %s: %w", name, err)
+				if later == nil && strings.HasPrefix(name, table+"_") && !strings.HasSuffix(name, "_rest") && name < partition(table, first) {
+					later = s.changeDay(ctx, c, "drop "+name, func(ctx context.Context, tx pgx.Tx) error { return dropDay(ctx, tx, table, name) })
+					if later != nil && !errors.Is(later, errLater) {
+						return fmt.Errorf("drop %s: %w", name, later)
 					}
 				}
 			}
@@ -193,34 +237,23 @@ const stillNeeded = `(EXISTS (SELECT 1 FROM queue q WHERE q.tenant_id = e.tenant
     OR EXISTS (SELECT 1 FROM fanouts f WHERE f.tenant_id = e.tenant_id AND f.event_id = e.id))`
 
 // dropDay takes a partition out, brings back what is still needed of it, and
-// drops it. Whoever reads history waits for the moment that this takes: what is
-// needed is looked for beforehand, and once more under the lock only for what
-// has come to the queue meanwhile.
-func dropDay(ctx context.Context, c *pgx.Conn, table, name string) error {
-	for {
-		err := pgx.BeginFunc(ctx, c, func(tx pgx.Tx) error {
-			steps := []string{`ALTER TABLE ` + table + ` DETACH PARTITION ` + name}
-			if table == "events" {
-				steps = append(steps, `
+// drops it. Whoever reads history waits for the moment that this takes.
+func dropDay(ctx context.Context, tx pgx.Tx, table, name string) error {
+	steps := []string{`ALTER TABLE ` + table + ` DETACH PARTITION ` + name}
+	if table == "events" {
+		of := `'` + strings.TrimPrefix(name, table+"_") + `'`
+		steps = append(steps, holdUp, `
 INSERT INTO events_rest (tenant_id, id, created_at, occurred_at, day, deliveries, type, payload)
 SELECT e.tenant_id, e.id, e.created_at, e.occurred_at, e.day, e.deliveries, e.type, e.payload FROM (
-    SELECT tenant_id, event_id FROM queue UNION SELECT tenant_id, event_id FROM fanouts
+    SELECT tenant_id, event_id FROM queue WHERE day = `+of+` UNION SELECT tenant_id, event_id FROM fanouts WHERE day = `+of+`
 ) k JOIN `+name+` e ON e.tenant_id = k.tenant_id AND e.id = k.event_id`)
-			}
-			for _, sql := range append(steps, `DROP TABLE `+name) {
-				if _, err := tx.Exec(ctx, sql); err != nil {
-					return err
-				}
-			}
-			return nil
-		})
-		if e, ok := errors.AsType[*pgconn.PgError](err); !ok || e.Code != "55P03" {
+	}
+	for _, sql := range append(steps, `DROP TABLE `+name) {
+		if _, err := tx.Exec(ctx, sql); err != nil {
 			return err
 		}
-		if !wait(ctx, time.Second) {
-			return ctx.Err()
-		}
 	}
+	return nil
 }
 
 // dropRest removes from the rest what is old and not needed any more, and the

@@ -8,7 +8,6 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5"
-	"github.com/jackc/pgx/v5/pgconn"
 
 	"postrider"
 )
@@ -67,10 +66,7 @@ FROM nodes WHERE ended_at IS NULL AND beat_at > now() - $1::interval ORDER BY id
 	endSQL = `UPDATE nodes SET ended_at = now() WHERE id = $1`
 )
 
-// lockNotAvailable is the code of PostgreSQL's answer that a lock was waited for
-// too long. Nobody holds the one of nodes but who works on the store alone.
-const lockNotAvailable = "55P03"
-
+// Nobody holds the lock of nodes for long but who works on the store alone.
 var errBusy = errors.New("the database is being exported, filled by an import, or encrypted with another key: start again after that")
 
 // join makes this process a node, with a new run id.
@@ -80,7 +76,7 @@ func (s *Store) join(ctx context.Context) error {
 	if err := s.read(ctx, func(ctx context.Context, c *pgx.Conn) error {
 		return c.QueryRow(ctx, joinSQL).Scan(&run)
 	}); err != nil {
-		if e, found := errors.AsType[*pgconn.PgError](err); found && e.Code == lockNotAvailable {
+		if hasCode(err, lockNotAvailable) {
 			err = errBusy
 		}
 		return fmt.Errorf("become a node: %w", err)

@@ -14,11 +14,10 @@ package postgres
 
 import (
 	"context"
-	"embed"
 	"errors"
 	"fmt"
-	"io/fs"
 	"log/slog"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -26,14 +25,9 @@ import (
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/jackc/pgx/v5/pgxpool"
-	"github.com/jackc/pgx/v5/stdlib"
-	"github.com/pressly/goose/v3"
 
 	"postrider"
 )
-
-//go:embed migrations/*.sql
-var migrations embed.FS
 
 // A Sealer encrypts what must not be readable in the database. The context
 // binds a sealed value to the row it belongs to.
@@ -78,14 +72,13 @@ type Store struct {
 
 // Bounds on what waits for the database.
 const (
-	readers       = 8                // connections of the pool
-	maxWaiting    = 256              // callers that use the pool or wait for it
-	readTimeout   = 10 * time.Second // of a statement of a reader
-	writeTimeout  = 10 * time.Second // of a transaction of the writer
-	acquireWait   = 3 * time.Second
-	connectWait   = 3 * time.Second
-	lockWait      = 4 * time.Second
-	migrationWait = 5 * time.Minute // for another node's migration, and for one's own
+	readers      = 8                // connections of the pool
+	maxWaiting   = 256              // callers that use the pool or wait for it
+	readTimeout  = 10 * time.Second // of a statement of a reader
+	writeTimeout = 10 * time.Second // of a transaction of the writer
+	acquireWait  = 3 * time.Second
+	connectWait  = 3 * time.Second
+	lockWait     = 4 * time.Second
 )
 
 // Open connects to the database, brings its schema up to date, and makes this
@@ -197,62 +190,6 @@ func (s *Store) checkServer(ctx context.Context) error {
 	return nil
 }
 
-// migrationLock is the advisory lock under which one node at a time changes
-// the schema; the other numbers follow it.
-const (
-	migrationLock = 0x706f73747269646 + iota
-	housekeepingLock
-)
-
-// migrate runs what is missing.
-func (s *Store) migrate(ctx context.Context) error {
-	return migrateWith(ctx, s.config, func(ctx context.Context, p *goose.Provider) error {
-		_, err := p.Up(ctx)
-		return err
-	})
-}
-
-// Migrations hands out the migrations of the database that a URL names, which
-// nobody else changes meanwhile.
-func Migrations(ctx context.Context, url string, run func(context.Context, *goose.Provider) error) error {
-	pool, err := pgxpool.ParseConfig(url)
-	if err != nil {
-		return fmt.Errorf("read the database's URL: %w", withoutPassword(err))
-	}
-	configure(pool.ConnConfig)
-	return migrateWith(ctx, pool.ConnConfig, run)
-}
-
-// migrateWith works with the migrations, one process at a time. The lock has a
-// connection of its own: it may be waited for longer than a table.
-func migrateWith(ctx context.Context, config *pgx.ConnConfig, run func(context.Context, *goose.Provider) error) (err error) {
-	ctx, cancel := context.WithTimeout(ctx, migrationWait)
-	defer cancel()
-	config = config.Copy()
-	config.RuntimeParams["statement_timeout"] = "0"
-	config.RuntimeParams["idle_in_transaction_session_timeout"] = "0"
-	db := stdlib.OpenDB(*config)
-	defer func() { err = errors.Join(err, db.Close()) }()
-	config.RuntimeParams["lock_timeout"] = "0"
-	guard, err := pgx.ConnectConfig(ctx, config)
-	if err != nil {
-		return unreachable(err)
-	}
-	defer func() { err = errors.Join(err, guard.Close(context.WithoutCancel(ctx))) }() // which frees the lock
-	if _, err := guard.Exec(ctx, `SELECT pg_advisory_lock($1)`, int64(migrationLock)); err != nil {
-		return fmt.Errorf("wait for another node's migration: %w", err)
-	}
-	files, err := fs.Sub(migrations, "migrations")
-	if err != nil {
-		return err
-	}
-	provider, err := goose.NewProvider(goose.DialectPostgres, db, files, goose.WithDisableGlobalRegistry(true))
-	if err != nil {
-		return err
-	}
-	return run(ctx, provider)
-}
-
 // Close waits for the writes under way, gives up this node's claims and closes
 // the connections.
 func (s *Store) Close() error {
@@ -343,6 +280,20 @@ func userError(err error) error {
 	return err
 }
 
+// Codes of PostgreSQL's answers: that a lock was waited for too long, that a
+// statement took longer than it may, and that a row is not as its table wants it.
+const (
+	lockNotAvailable = "55P03"
+	queryCanceled    = "57014"
+	checkViolation   = "23514"
+)
+
+// hasCode reports whether an error is PostgreSQL's, with one of these codes.
+func hasCode(err error, codes ...string) bool {
+	e, ok := errors.AsType[*pgconn.PgError](err)
+	return ok && slices.Contains(codes, e.Code)
+}
+
 // transient reports whether an error's code tells of the server's state, not of
 // the statement: it goes down or comes up, has no connection left, has become a
 // standby, or did not get to it in time.
@@ -351,7 +302,7 @@ func transient(code string) bool {
 	case "08", "53", "57", "58":
 		return true
 	}
-	return code == "25006" || code == "55P03" || code == "40P01" || code == "25P03"
+	return code == "25006" || code == lockNotAvailable || code == "40P01" || code == "25P03"
 }
 
 func connectionLost(err error) bool {

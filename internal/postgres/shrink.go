@@ -2,12 +2,10 @@ package postgres
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"time"
 
 	"github.com/jackc/pgx/v5"
-	"github.com/jackc/pgx/v5/pgconn"
 )
 
 // The queue is as large on the disk as it ever was. A transaction that somebody
@@ -144,8 +142,8 @@ func (s *Store) shrinkStep(ctx context.Context, c *pgx.Conn, sql string, forLock
 		return false, fmt.Errorf("bound a step: %w", err)
 	}
 	_, err = c.Exec(ctx, sql)
-	if e, ok := errors.AsType[*pgconn.PgError](err); ok && (e.Code == "55P03" || e.Code == "57014") {
-		s.o.Logger.Info("the queue could not be made smaller yet", "step", sql, "reason", e.Message)
+	if hasCode(err, lockNotAvailable, queryCanceled) {
+		s.o.Logger.Info("the queue could not be made smaller yet", "step", sql, "reason", err)
 		return false, nil
 	}
 	if err != nil {

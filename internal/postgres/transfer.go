@@ -289,6 +289,10 @@ func (s *Store) Import(
 				return fmt.Errorf("%w: it has %s", postrider.ErrNotEmpty, name)
 			}
 		}
+		// Nobody waits behind an import, which may wait for whoever reads history.
+		if _, err := tx.Exec(ctx, `SET LOCAL lock_timeout = 0`); err != nil {
+			return err
+		}
 		i := importer{tx: tx}
 		var now time.Time
 		if err := tx.QueryRow(ctx, clockSQL).Scan(&now); err != nil {
