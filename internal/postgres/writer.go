@@ -186,10 +186,11 @@ var uncut = context.Background()
 
 // commit runs a batch in one transaction. When one statement fails, all of it
 // is rolled back and each operation is run in a transaction of its own, so that
-// a fault of one caller is not the fault of another.
+// a fault of one caller is not the fault of another. So is one whose row was on
+// its way to the rest of history when its day was made.
 func (c *committer) commit(batch []*operation) {
 	err := c.transact(batch)
-	if err != nil && len(batch) > 1 && c.conn != nil {
+	if err != nil && (len(batch) > 1 || hasCode(err, checkViolation)) && c.conn != nil {
 		for _, op := range batch {
 			op.answer <- c.transact([]*operation{op})
 		}
