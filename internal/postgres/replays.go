@@ -22,7 +22,7 @@ VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, t
 	replaySQL        = `SELECT ` + replayColumns + ` FROM replays WHERE tenant_id = $1 AND id = $2`
 	lockReplaySQL    = replaySQL + ` FOR UPDATE`
 	openReplaysSQL   = `SELECT ` + replayColumns + ` FROM replays WHERE open ORDER BY id LIMIT $1`
-	otherReplaySQL   = `SELECT id FROM replays WHERE open AND webhook_id = $1 AND ended_at IS NULL`
+	otherReplaySQL   = `SELECT id FROM replays WHERE open AND tenant_id = $1 AND webhook_id = $2 AND ended_at IS NULL`
 	updateReplaySQL  = `UPDATE replays SET state = $3, after = $4, total = $5, queued = $6, skipped = $7, ended_at = $8 WHERE tenant_id = $1 AND id = $2`
 	closeReplaySQL   = `UPDATE replays SET open = false WHERE tenant_id = $1 AND id = $2`
 	forgetReplaysSQL = `DELETE FROM replays WHERE NOT open AND ended_at < $1`
@@ -104,7 +104,7 @@ func (s *Store) CreateReplay(ctx context.Context, r postrider.Replay) error {
 	other := "the other"
 	err = s.read(ctx, func(ctx context.Context, c *pgx.Conn) error {
 		var id postrider.ID
-		err := c.QueryRow(ctx, otherReplaySQL, r.WebhookID).Scan(&id)
+		err := c.QueryRow(ctx, otherReplaySQL, r.Tenant, r.WebhookID).Scan(&id)
 		if err == nil {
 			other = id.String()
 		}
