@@ -44,9 +44,32 @@ func (s *Store) migrate(ctx context.Context) error {
 		return nil
 	}
 	return migrateWith(ctx, s.config, func(ctx context.Context, p *goose.Provider) error {
-		_, err := p.Up(ctx)
+		_, err := Up(ctx, p)
 		return err
 	})
+}
+
+// A migration waits for a table that is in use, and whoever wants the table
+// waits behind it, publishes too: so it waits for a moment, and comes again.
+const (
+	migrationTries   = 10
+	migrationPause   = time.Second
+	migrationLockFor = time.Second
+)
+
+// Up runs what is missing, and returns what it ran. A table that is in use is
+// asked for a few times.
+func Up(ctx context.Context, p *goose.Provider) (done []*goose.MigrationResult, err error) {
+	for try := 1; ; try++ {
+		part, err := p.Up(ctx)
+		if partial, ok := errors.AsType[*goose.PartialError](err); ok {
+			part = partial.Applied
+		}
+		done = append(done, part...)
+		if !hasCode(err, lockNotAvailable) || try == migrationTries || !wait(ctx, migrationPause) {
+			return done, err
+		}
+	}
 }
 
 // A Migration is one of this binary's, and when the database got it; the zero
@@ -55,6 +78,16 @@ type Migration struct {
 	Version   int64
 	Name      string // of its file
 	AppliedAt time.Time
+}
+
+// MigrationStatus looks at the database that a URL names, and changes nothing:
+// what migrationsOf says of it.
+func MigrationStatus(ctx context.Context, url string) (list []Migration, newest int64, err error) {
+	err = scratch(ctx, url, func(c *pgx.Conn) error {
+		list, newest, err = migrationsOf(ctx, c)
+		return err
+	})
+	return list, newest, err
 }
 
 const appliedSQL = `SELECT version_id, max(tstamp) FROM goose_db_version WHERE is_applied GROUP BY version_id`
@@ -114,6 +147,7 @@ func migrateWith(ctx context.Context, config *pgx.ConnConfig, run func(context.C
 	config = config.Copy()
 	config.RuntimeParams["statement_timeout"] = "0"
 	config.RuntimeParams["idle_in_transaction_session_timeout"] = "0"
+	config.RuntimeParams["lock_timeout"] = fmt.Sprint(migrationLockFor.Milliseconds())
 	db := stdlib.OpenDB(*config)
 	defer func() { err = errors.Join(err, db.Close()) }()
 	config.RuntimeParams["lock_timeout"] = "0"
