@@ -84,6 +84,7 @@ type station struct {
 	killed    bool
 	refreshes int
 	known     bool
+	nodes     int // that were alive at the last heartbeat
 
 	orphaned chan struct{}
 	gone     chan error
@@ -123,7 +124,7 @@ func (s *station) join() {
 	s.beats[s.runs] = time.Now()
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.run, s.lease = s.runs, time.Now().Add(leaseFor)
+	s.run, s.lease, s.nodes = s.runs, time.Now().Add(leaseFor), len(s.beats)
 }
 
 // beat keeps the node alive, removes those that are dead, and joins again when
@@ -160,9 +161,10 @@ func (s *station) beat(ctx context.Context) {
 				}
 			}
 		}
+		alive := len(s.beats)
 		s.queue.mu.Unlock()
 		s.mu.Lock()
-		s.lease = start.Add(leaseFor)
+		s.lease, s.nodes = start.Add(leaseFor), alive
 		s.mu.Unlock()
 	}
 }
@@ -215,9 +217,9 @@ func (s *station) Lease() time.Time {
 }
 
 func (s *station) Nodes() int {
-	s.queue.mu.Lock()
-	defer s.queue.mu.Unlock()
-	return len(s.beats)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.nodes
 }
 
 func (s *station) Orphaned() <-chan struct{} { return s.orphaned }
@@ -551,6 +553,43 @@ func TestShared_NodesShareABudget(t *testing.T) {
 		if len(q.rows) != 0 {
 			t.Errorf("got %d deliveries left, want none", len(q.rows))
 		}
+	})
+}
+
+// Each node takes its part of the nodes that its last heartbeat has counted:
+// until those that were there have heard of a new one, its part comes on top.
+func TestShared_NodesShareARate(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		const perSecond = 10
+		q := newQueue(t)
+		w := q.webhook(func(w *postrider.Webhook) { w.RateLimit = perSecond })
+		one := q.station(dispatch.Options{})
+		if err := one.publish(w, 0, 1000); err != nil {
+			t.Fatal(err)
+		}
+		// sent counts the attempts of a span from now on. A node that takes another
+		// part begins with an attempt in hand.
+		sent := func(span time.Duration) int {
+			before := len(q.receiver.To(w.URL))
+			testkit.Advance(span)
+			return len(q.receiver.To(w.URL)) - before
+		}
+		want := func(when string, got, from, to int) {
+			t.Helper()
+			if got < from || got > to {
+				t.Errorf("%s: got %d attempts, want from %d to %d", when, got, from, to)
+			}
+		}
+		want("one node, 5s", sent(5*time.Second), 5*perSecond-1, 5*perSecond+1)
+		two := q.station(dispatch.Options{})
+		if err := two.publish(w, 1000, 1000); err != nil {
+			t.Fatal(err)
+		}
+		want("a second one, until the next heartbeat", sent(beatEvery), 2*perSecond, 2*perSecond*3/2+2)
+		want("two nodes, 10s", sent(10*time.Second), 10*perSecond-2, 10*perSecond+2)
+		two.kill()
+		want("one has died, until that is known", sent(leaseFor+2*beatEvery), 0, 14*perSecond+2)
+		want("one node again, 10s", sent(10*time.Second), 10*perSecond-1, 10*perSecond+1)
 	})
 }
 

@@ -37,7 +37,9 @@ const (
 )
 
 const (
-	joinSQL = `INSERT INTO nodes (beat_at) VALUES (now()) RETURNING id`
+	joinSQL = `
+INSERT INTO nodes (beat_at) VALUES (now())
+RETURNING id, 1 + (SELECT count(*) FROM nodes n WHERE n.ended_at IS NULL AND n.beat_at > now() - $1::interval)`
 	beatSQL = `
 UPDATE nodes SET beat_at = now(), name = $3, version = $4, address = $5 WHERE id = $1 AND ended_at IS NULL
 RETURNING (SELECT count(*) FROM nodes n WHERE n.ended_at IS NULL AND n.beat_at > now() - $2::interval)`
@@ -69,12 +71,13 @@ FROM nodes WHERE ended_at IS NULL AND beat_at > now() - $1::interval ORDER BY id
 // Nobody holds the lock of nodes for long but who works on the store alone.
 var errBusy = errors.New("the database is being exported, filled by an import, or encrypted with another key: start again after that")
 
-// join makes this process a node, with a new run id.
+// join makes this process a node, with a new run id. It knows from the start of
+// the others, and takes its part of budgets and rates only.
 func (s *Store) join(ctx context.Context) error {
 	start := time.Now()
-	var run int64
+	var run, alive int64
 	if err := s.read(ctx, func(ctx context.Context, c *pgx.Conn) error {
-		return c.QueryRow(ctx, joinSQL).Scan(&run)
+		return c.QueryRow(ctx, joinSQL, Lease).Scan(&run, &alive)
 	}); err != nil {
 		if hasCode(err, lockNotAvailable) {
 			err = errBusy
@@ -82,6 +85,7 @@ func (s *Store) join(ctx context.Context) error {
 		return fmt.Errorf("become a node: %w", err)
 	}
 	s.run.Store(run)
+	s.nodes.Store(alive)
 	s.extend(start)
 	return nil
 }

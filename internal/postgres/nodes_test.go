@@ -103,9 +103,12 @@ func TestNodes_AClaimIsOneNodesUntilItDies(t *testing.T) {
 	wantEvents(t, "the first of two", claim(t, one, webhook, 1, false), ids[1])
 	mine := claim(t, two, webhook, 10, false)
 	wantEvents(t, "another node", mine, ids[2])
-	beat(t, two)
 	if got := two.Nodes(); got != 2 {
-		t.Errorf("got %d nodes, want 2", got)
+		t.Errorf("got %d nodes at the second one's start, want 2", got)
+	}
+	beat(t, one)
+	if got := one.Nodes(); got != 2 {
+		t.Errorf("got %d nodes after a heartbeat, want 2", got)
 	}
 	die(t, database, one)
 	beat(t, two)

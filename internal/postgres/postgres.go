@@ -91,7 +91,6 @@ func Open(ctx context.Context, o Options) (_ *Store, err error) {
 		o: o, room: make(chan struct{}, maxWaiting), orphaned: make(chan struct{}, 1), changed: make(chan struct{}, 1),
 		ended: make(chan struct{}, 1), lost: failure{set: make(chan struct{})},
 	}
-	s.nodes.Store(1)
 	pool, err := pgxpool.ParseConfig(o.URL)
 	if err != nil {
 		return nil, fmt.Errorf("read the database's URL: %w", withoutPassword(err))
