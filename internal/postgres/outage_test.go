@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	"net"
+	"net/url"
 	"strings"
 	"sync"
 	"testing"
@@ -90,6 +92,145 @@ func TestOutage_IsToldAtOnceAndEndsWithoutARestart(t *testing.T) {
 	}
 	if _, deliveries, err := s.Event(t.Context(), "default", before[0]); err != nil || deliveries[0].State != postrider.DeliverySucceeded {
 		t.Errorf("got %+v, %v, want it settled", deliveries, err)
+	}
+}
+
+// A stall stands between a node and the database: while it lasts, nothing
+// passes, and nobody is told so.
+type stall struct {
+	listener net.Listener
+	all      sync.WaitGroup
+	mu       sync.Mutex
+	open     chan struct{} // while it is not closed, nothing passes
+	ends     []net.Conn
+}
+
+func newStall(t *testing.T, to string) *stall {
+	t.Helper()
+	listener, err := net.Listen("tcp", "127.0.0.1:0") //nolint:noctx // it is closed with the test
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := &stall{listener: listener, open: make(chan struct{})}
+	s.end()
+	s.all.Go(func() {
+		for {
+			near, err := listener.Accept()
+			if err != nil {
+				return
+			}
+			far, err := net.Dial("tcp", to) //nolint:noctx // it is closed with the test
+			if err != nil {
+				near.Close() //nolint:errcheck // it led nowhere
+				continue
+			}
+			s.mu.Lock()
+			s.ends = append(s.ends, near, far)
+			s.mu.Unlock()
+			s.all.Go(func() { s.pass(far, near) })
+			s.all.Go(func() { s.pass(near, far) })
+		}
+	})
+	t.Cleanup(func() {
+		s.end()
+		listener.Close() //nolint:errcheck // nobody needs it any more
+		s.mu.Lock()
+		for _, c := range s.ends {
+			c.Close() //nolint:errcheck // nor these
+		}
+		s.mu.Unlock()
+		s.all.Wait()
+	})
+	return s
+}
+
+func (s *stall) pass(to, from net.Conn) {
+	defer to.Close() //nolint:errcheck // the other end has ended
+	buffer := make([]byte, 32<<10)
+	for {
+		n, err := from.Read(buffer)
+		if err != nil {
+			return
+		}
+		s.mu.Lock()
+		open := s.open
+		s.mu.Unlock()
+		<-open
+		if _, err := to.Write(buffer[:n]); err != nil {
+			return
+		}
+	}
+}
+
+func (s *stall) begin() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.open = make(chan struct{})
+}
+
+func (s *stall) end() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	select {
+	case <-s.open:
+	default:
+		close(s.open)
+	}
+}
+
+// A database that takes what it is sent and never answers is worse than one
+// that is down: whoever is under way waits for as long as a transaction may take.
+func TestOutage_AHangIsWaitedForSoLongAndNoLonger(t *testing.T) {
+	o := options(newDatabase(t))
+	at, err := url.Parse(o.URL)
+	if err != nil {
+		t.Fatal(err)
+	}
+	between := newStall(t, at.Host)
+	at.Host = between.listener.Addr().String()
+	o.URL = at.String()
+	s, err := Open(t.Context(), o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := s.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+	webhook := postrider.NewID()
+	accept(t, s, eventFor(webhook, false))
+	between.begin()
+	refused := func(name string, most time.Duration) {
+		start := time.Now()
+		_, err := s.Accept(t.Context(), []postrider.Accepted{eventFor(webhook, false)}, nil)
+		took := time.Since(start)
+		t.Logf("%s: %v", name, took)
+		if e, ok := errors.AsType[*postrider.Error](err); !ok || e.Kind != postrider.Unavailable {
+			t.Errorf("%s: got error %v, want unavailable", name, err)
+		}
+		if took > most+time.Second {
+			t.Errorf("%s: got the answer after %v, want %v at most", name, took, most)
+		}
+	}
+	var both sync.WaitGroup
+	both.Go(func() { refused("under way", writeTimeout) })
+	<-time.After(100 * time.Millisecond)
+	both.Go(func() { refused("behind it", writeTimeout+connectWait) })
+	both.Wait()
+	refused("later", connectWait)
+	<-time.After(2 * redialAfter)
+	refused("later still", connectWait)
+	between.end()
+	back := time.Now()
+	for {
+		if _, err := s.Accept(t.Context(), []postrider.Accepted{eventFor(webhook, false)}, nil); err == nil {
+			break
+		}
+		if time.Since(back) > recoveryBound {
+			t.Fatalf("got nothing accepted %v after the database's return", time.Since(back))
+		}
+		<-time.After(20 * time.Millisecond)
 	}
 }
 
