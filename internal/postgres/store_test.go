@@ -29,7 +29,8 @@ var cluster *pgtest.Cluster
 func TestMain(m *testing.M) {
 	flag.Parse()
 	var err error
-	if cluster, err = pgtest.Start(false); err == nil {
+	// Tests look through the whole log of writes, which some make long.
+	if cluster, err = pgtest.Start(false, "min_wal_size=32MB", "max_wal_size=64MB"); err == nil {
 		err = makeTemplate()
 	}
 	if err != nil {
