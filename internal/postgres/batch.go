@@ -1,15 +1,28 @@
 package postgres
 
-import "postrider"
+import (
+	"bytes"
+	"slices"
+
+	"postrider"
+)
 
 // A batch gathers the rows of a transaction, statement by statement, from all
 // its operations.
 type batch struct {
-	node int64
+	node   int64
+	claims bool // it claims deliveries for the node
 
 	keys, events, chosen, deliveries, fanouts *rows
 	done, retried, kept, released, attempts   *rows
-	others                                    []call // of single operations, after the rows
+	tallies                                   *rows
+	lanes                                     []laneClaim // after the rows
+}
+
+// A laneClaim is the statements of one claim.
+type laneClaim struct {
+	webhook postrider.ID
+	calls   []call
 }
 
 func newBatch(node int64) *batch { return &batch{node: node} }
@@ -45,10 +58,17 @@ func (b *batch) calls() []call {
 	add(keepDeliveries, b.kept, node)
 	add(releaseDeliveries, b.released, node)
 	add(insertAttempts, b.attempts)
-	return append(calls, b.others...)
+	add(addTallies, b.tallies)
+	// Nodes lock lanes in the same order, or each would wait for the other.
+	slices.SortStableFunc(b.lanes, func(x, y laneClaim) int { return bytes.Compare(x.webhook[:], y.webhook[:]) })
+	for i := range b.lanes {
+		calls = append(calls, b.lanes[i].calls...)
+	}
+	return calls
 }
 
 func (b *batch) addDelivery(d *postrider.Delivery, of day) {
+	b.claims = b.claims || d.Claimed
 	into(&b.deliveries, textType, textType, uuidType, timeType, dateType, int4Type, textType, boolType).
 		text(d.Tenant).text(d.EventID).id(d.WebhookID).time(d.AcceptedAt).day(of).int4(len(d.Payload)).text(string(d.Trigger)).bool(d.Claimed)
 }

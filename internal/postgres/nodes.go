@@ -183,17 +183,27 @@ func (s *Store) Alive(ctx context.Context) ([]postrider.Node, error) {
 
 // beat says that this node is alive, and what it is called, and ends the dead
 // ones. A node that was taken for dead becomes another one: its claims are gone.
+// So does one that may have claimed what it does not know of, in a transaction of
+// which it never heard the end: nobody would send that while the node is alive.
 func (s *Store) beat(ctx context.Context, self postrider.Node) error {
 	ctx, cancel := context.WithTimeout(ctx, Lease/2)
 	defer cancel()
-	start := time.Now()
+	start, run := time.Now(), s.run.Load()
 	var alive int64
 	err := s.read(ctx, func(ctx context.Context, c *pgx.Conn) error {
-		return c.QueryRow(ctx, beatSQL, s.run.Load(), Lease, self.Name, self.Version, self.Address).Scan(&alive)
+		if s.doubted.Load() == run {
+			if _, err := c.Exec(ctx, endSQL, run); err != nil {
+				return err
+			}
+			s.o.Logger.Warn("the end of a transaction is not known; what this node has claimed is claimed anew", "run", run)
+		}
+		return c.QueryRow(ctx, beatSQL, run, Lease, self.Name, self.Version, self.Address).Scan(&alive)
 	})
 	switch {
 	case errors.Is(err, pgx.ErrNoRows):
-		s.o.Logger.Warn("this node was taken for dead; what it had claimed is another's", "run", s.run.Load())
+		if s.doubted.Load() != run {
+			s.o.Logger.Warn("this node was taken for dead; what it had claimed is another's", "run", run)
+		}
 		s.lease.Store(new(time.Time)) // over, and seen to be over before it begins anew
 		if !wait(ctx, rejoinAfter) {
 			return ctx.Err()

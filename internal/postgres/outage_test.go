@@ -8,6 +8,7 @@ import (
 	"net/url"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -96,21 +97,31 @@ func TestOutage_IsToldAtOnceAndEndsWithoutARestart(t *testing.T) {
 }
 
 // A stall stands between a node and the database: while it lasts, nothing
-// passes, and nobody is told so.
+// passes, and nobody is told so. It can also lose answers, and end the connections
+// on which they came.
 type stall struct {
 	listener net.Listener
+	loses    atomic.Bool
 	all      sync.WaitGroup
 	mu       sync.Mutex
 	open     chan struct{} // while it is not closed, nothing passes
 	ends     []net.Conn
 }
 
-func newStall(t *testing.T, to string) *stall {
+// newStall stands before the database that the options name.
+func newStall(t *testing.T, o *Options) *stall {
 	t.Helper()
+	at, err := url.Parse(o.URL)
+	if err != nil {
+		t.Fatal(err)
+	}
+	to := at.Host
 	listener, err := net.Listen("tcp", "127.0.0.1:0") //nolint:noctx // it is closed with the test
 	if err != nil {
 		t.Fatal(err)
 	}
+	at.Host = listener.Addr().String()
+	o.URL = at.String()
 	s := &stall{listener: listener, open: make(chan struct{})}
 	s.end()
 	s.all.Go(func() {
@@ -127,8 +138,8 @@ func newStall(t *testing.T, to string) *stall {
 			s.mu.Lock()
 			s.ends = append(s.ends, near, far)
 			s.mu.Unlock()
-			s.all.Go(func() { s.pass(far, near) })
-			s.all.Go(func() { s.pass(near, far) })
+			s.all.Go(func() { s.pass(far, near, func() bool { return false }) })
+			s.all.Go(func() { s.pass(near, far, s.loses.Load) })
 		}
 	})
 	t.Cleanup(func() {
@@ -144,7 +155,7 @@ func newStall(t *testing.T, to string) *stall {
 	return s
 }
 
-func (s *stall) pass(to, from net.Conn) {
+func (s *stall) pass(to, from net.Conn, lost func() bool) {
 	defer to.Close() //nolint:errcheck // the other end has ended
 	buffer := make([]byte, 32<<10)
 	for {
@@ -156,6 +167,9 @@ func (s *stall) pass(to, from net.Conn) {
 		open := s.open
 		s.mu.Unlock()
 		<-open
+		if lost() {
+			return
+		}
 		if _, err := to.Write(buffer[:n]); err != nil {
 			return
 		}
@@ -182,13 +196,7 @@ func (s *stall) end() {
 // that is down: whoever is under way waits for as long as a transaction may take.
 func TestOutage_AHangIsWaitedForSoLongAndNoLonger(t *testing.T) {
 	o := options(newDatabase(t))
-	at, err := url.Parse(o.URL)
-	if err != nil {
-		t.Fatal(err)
-	}
-	between := newStall(t, at.Host)
-	at.Host = between.listener.Addr().String()
-	o.URL = at.String()
+	between := newStall(t, &o)
 	s, err := Open(t.Context(), o)
 	if err != nil {
 		t.Fatal(err)
@@ -231,6 +239,69 @@ func TestOutage_AHangIsWaitedForSoLongAndNoLonger(t *testing.T) {
 			t.Fatalf("got nothing accepted %v after the database's return", time.Since(back))
 		}
 		<-time.After(20 * time.Millisecond)
+	}
+}
+
+// What was committed without this node's hearing of it is claimed by a node that
+// is alive and does not know: nobody would ever send it.
+func TestOutage_AClaimOfWhichTheNodeNeverHeardIsFreed(t *testing.T) {
+	for name, lose := range map[string]func(*testing.T, *Store, postrider.ID) error{
+		"an event that was accepted": func(t *testing.T, s *Store, webhook postrider.ID) error {
+			_, err := s.Accept(t.Context(), []postrider.Accepted{eventFor(webhook, true)}, nil)
+			return err
+		},
+		"a claim": func(t *testing.T, s *Store, webhook postrider.ID) error {
+			_, err := s.Claim(t.Context(), webhook, postrider.ClaimLimit{Rows: 10, Bytes: 1 << 20})
+			return err
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			o := options(newDatabase(t))
+			between := newStall(t, &o)
+			s, err := Open(t.Context(), o)
+			if err != nil {
+				t.Fatal(err)
+			}
+			t.Cleanup(func() {
+				if err := s.Close(); err != nil {
+					t.Error(err)
+				}
+			})
+			webhook := postrider.NewID()
+			waiting := accept(t, s, eventFor(webhook, false))
+			run := s.run.Load()
+			between.loses.Store(true)
+			if err := lose(t, s, webhook); err == nil {
+				t.Fatal("got no error, though the answer was lost")
+			}
+			between.loses.Store(false)
+			beat(t, s)
+			if s.run.Load() == run {
+				t.Error("got the same run, want another whose claims are all known")
+			}
+			want := 1
+			if name != "a claim" {
+				want = 2
+			}
+			if got := claim(t, s, webhook, 10, false); len(got.Deliveries) != want || got.Deliveries[0].EventID != waiting[0] {
+				t.Errorf("got %+v, want %d deliveries, of %s and what was committed", got.Deliveries, want, waiting[0])
+			}
+		})
+	}
+}
+
+// A transaction that the server itself has refused leaves no doubt.
+func TestOutage_WhatIsRefusedIsNotDoubted(t *testing.T) {
+	s := openNode(t, newDatabase(t))
+	again := eventFor(postrider.NewID(), true)
+	accept(t, s, again)
+	if _, err := s.Accept(t.Context(), []postrider.Accepted{again}, nil); err == nil {
+		t.Fatal("got the same event accepted twice")
+	}
+	run := s.run.Load()
+	beat(t, s)
+	if s.run.Load() != run || s.doubted.Load() != 0 {
+		t.Errorf("got run %d after %d, want the same", s.run.Load(), run)
 	}
 }
 

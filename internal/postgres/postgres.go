@@ -57,9 +57,10 @@ type Store struct {
 	pool   *pgxpool.Pool
 	room   chan struct{} // a token for each caller that uses the pool or waits for it
 
-	run   atomic.Int64 // the node's id, whose claims are valid
-	nodes atomic.Int64
-	lease atomic.Pointer[time.Time]
+	run     atomic.Int64 // the node's id, whose claims are valid
+	doubted atomic.Int64 // a run that may have claims of which this process does not know
+	nodes   atomic.Int64
+	lease   atomic.Pointer[time.Time]
 
 	turn     sync.Mutex // changes of the registry, one after another
 	revision int64      // guarded by turn: the last that was handed out
@@ -285,6 +286,7 @@ const (
 	lockNotAvailable = "55P03"
 	queryCanceled    = "57014"
 	checkViolation   = "23514"
+	deadlockDetected = "40P01"
 )
 
 // hasCode reports whether an error is PostgreSQL's, with one of these codes.
@@ -301,7 +303,7 @@ func transient(code string) bool {
 	case "08", "53", "57", "58":
 		return true
 	}
-	return code == "25006" || code == lockNotAvailable || code == "40P01" || code == "25P03"
+	return code == "25006" || code == lockNotAvailable || code == deadlockDetected || code == "25P03"
 }
 
 func connectionLost(err error) bool {

@@ -113,14 +113,15 @@ func (s *Store) Claim(ctx context.Context, webhook postrider.ID, limit postrider
 }
 
 func (b *batch) addClaim(webhook postrider.ID, limit postrider.ClaimLimit, claimed *postrider.Claimed) {
+	b.claims = true
 	id, node := webhook[:], int8Param(b.node)
-	claim := claimDeliveries
+	claim, calls := claimDeliveries, make([]call, 0, 5)
 	if limit.Ordered {
 		claim = claimOrdered
-		b.others = append(b.others, call{id: takeLane, params: [][]byte{id, node}})
+		calls = append(calls, call{id: takeLane, params: [][]byte{id, node}})
 	}
 	params := [][]byte{id, node, int4Param(limit.Rows), int8Param(int64(limit.Bytes)), boolParam(limit.Early)}
-	b.others = append(b.others, call{id: claim, params: params, row: func(values [][]byte) error {
+	calls = append(calls, call{id: claim, params: params, row: func(values [][]byte) error {
 		claimed.Deliveries = append(claimed.Deliveries, postrider.Delivery{
 			DeliveryKey: postrider.DeliveryKey{Tenant: string(values[0]), EventID: string(values[1]), WebhookID: webhook},
 			Trigger:     postrider.Trigger(values[2]), Attempts: readInt4(values[3]), Retries: readInt4(values[4]),
@@ -146,8 +147,9 @@ func (b *batch) addClaim(webhook postrider.ID, limit postrider.ClaimLimit, claim
 		return nil
 	}})
 	if limit.Ordered {
-		b.others = append(b.others, call{id: holdLane, params: [][]byte{id, node}}, call{id: giveLaneUp, params: [][]byte{id, node}})
+		calls = append(calls, call{id: holdLane, params: [][]byte{id, node}}, call{id: giveLaneUp, params: [][]byte{id, node}})
 	}
+	b.lanes = append(b.lanes, laneClaim{webhook, calls})
 }
 
 // Settle records attempts and what becomes of their deliveries. The queue is

@@ -103,7 +103,7 @@ func (s *Store) writeTallies(ctx context.Context) {
 	})
 	err := s.write(context.WithoutCancel(ctx), func(b *batch) {
 		kinds := append([]uint32{textType, uuidType}, slices.Repeat([]uint32{int8Type}, 3+len(postrider.Tally{}.Latency))...)
-		r := newRows(kinds...)
+		r := into(&b.tallies, kinds...)
 		for _, key := range keys {
 			t := list[key]
 			r.text(key.tenant).id(key.webhook).int8(key.minute).int8(t.Successes).int8(t.Failures)
@@ -111,7 +111,6 @@ func (s *Store) writeTallies(ctx context.Context) {
 				r.int8(n)
 			}
 		}
-		b.others = append(b.others, call{id: addTallies, params: r.params()})
 	})
 	if err == nil || errors.Is(err, errClosed) {
 		return

@@ -213,12 +213,24 @@ func (c *committer) transact(operations []*operation) error {
 	if err == nil {
 		return nil
 	}
-	if e, ours := errors.AsType[*pgconn.PgError](err); !ours || transient(e.Code) || c.conn.IsClosed() {
+	if b.claims && !told(err) {
+		c.store.doubted.Store(b.node)
+	}
+	if e, ours := errors.AsType[*pgconn.PgError](err); !ours || transient(e.Code) && e.Code != deadlockDetected || c.conn.IsClosed() {
 		// A server that goes down, or has become a standby, is asked for anew.
 		c.hangUp()
 	}
 	return userError(err)
 }
+
+// told reports whether the server has said itself why a transaction failed: then
+// nothing of it is committed. Otherwise it may be, now or when a server that hangs
+// goes on.
+func told(err error) bool {
+	return errors.As(err, new(*pgconn.PgError)) && !errors.Is(err, errEnd)
+}
+
+var errEnd = errors.New("the connection ended in the commit")
 
 // dial makes the connection when there is none. Where one was refused a moment
 // ago there is no use in another try, and callers are not kept waiting for it.
@@ -302,6 +314,9 @@ func (c *committer) run(calls []call) error {
 				failed = fmt.Errorf("run %q: %w", writeSQL[calls[min(i, len(calls)-1)].id], err)
 			}
 			if pg.IsClosed() || !errors.As(err, new(*pgconn.PgError)) {
+				if i == len(calls) {
+					failed = errors.Join(failed, errEnd)
+				}
 				break
 			}
 			continue // up to the Sync
