@@ -207,11 +207,12 @@ func TestNodes_ADeadOnesManyClaimsAreFreedBesideTheHeartbeat(t *testing.T) {
 
 	const bound = time.Minute
 	began, pause := time.Now(), make([]time.Duration, len(living))
-	signals := 0
+	signals, seen := 0, map[int]bool{}
 	for left := manyClaims; left > 0; left = claimsOf(t, c, dead.run.Load()) {
 		for i, s := range living {
 			pause[i] = max(pause[i], time.Since(s.Lease().Add(-Lease)))
 		}
+		seen[left] = true
 		select {
 		case <-living[0].Orphaned():
 			signals++
@@ -225,8 +226,8 @@ func TestNodes_ADeadOnesManyClaimsAreFreedBesideTheHeartbeat(t *testing.T) {
 	if slices.Max(pause) > HeartbeatEvery+HeartbeatEvery/2 {
 		t.Errorf("got pauses of the heartbeat of up to %v, want %v", pause, HeartbeatEvery)
 	}
-	if signals < 3 {
-		t.Errorf("got %d signals that claims came free, want them while it goes on", signals)
+	if signals < 3 || len(seen) < 5 {
+		t.Errorf("got %d signals that claims came free, and %d numbers of what was left, want it part by part", signals, len(seen))
 	}
 	if got := claim(t, living[0], ordered, 10, true); len(got.Deliveries) != 2 {
 		t.Errorf("got %d deliveries of the dead node's lane, want 2", len(got.Deliveries))

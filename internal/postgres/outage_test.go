@@ -132,7 +132,7 @@ func newStall(t *testing.T, o *Options) *stall {
 			}
 			far, err := net.Dial("tcp", to) //nolint:noctx // it is closed with the test
 			if err != nil {
-				near.Close() //nolint:errcheck // it led nowhere
+				near.Close()
 				continue
 			}
 			s.mu.Lock()
@@ -144,10 +144,10 @@ func newStall(t *testing.T, o *Options) *stall {
 	})
 	t.Cleanup(func() {
 		s.end()
-		listener.Close() //nolint:errcheck // nobody needs it any more
+		listener.Close()
 		s.mu.Lock()
 		for _, c := range s.ends {
-			c.Close() //nolint:errcheck // nor these
+			c.Close()
 		}
 		s.mu.Unlock()
 		s.all.Wait()
@@ -156,7 +156,7 @@ func newStall(t *testing.T, o *Options) *stall {
 }
 
 func (s *stall) pass(to, from net.Conn, lost func() bool) {
-	defer to.Close() //nolint:errcheck // the other end has ended
+	defer to.Close()
 	buffer := make([]byte, 32<<10)
 	for {
 		n, err := from.Read(buffer)
