@@ -150,8 +150,9 @@ func migrateWith(ctx context.Context, config *pgx.ConnConfig, run func(context.C
 	config.RuntimeParams["lock_timeout"] = fmt.Sprint(migrationLockFor.Milliseconds())
 	db := stdlib.OpenDB(*config)
 	defer func() { err = errors.Join(err, db.Close()) }()
-	config.RuntimeParams["lock_timeout"] = "0"
-	guard, err := pgx.ConnectConfig(ctx, config)
+	patient := config.Copy() // the other is used for each connection to come
+	patient.RuntimeParams["lock_timeout"] = "0"
+	guard, err := pgx.ConnectConfig(ctx, patient)
 	if err != nil {
 		return unreachable(err)
 	}
