@@ -111,7 +111,7 @@ func Serve(ctx context.Context, c config.Serve, version string, stdout, stderr i
 // gcPercent lets the heap grow further between collections than Go does by
 // itself: what lives long here is small, and most of what is allocated dies with
 // its request.
-const gcPercent = 400
+const gcPercent = 300
 
 // tuneRuntime sets what the operator has not set by GOGC and GOMAXPROCS, and
 // returns what sets it back. With the embedded store one processor more than
