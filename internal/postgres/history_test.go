@@ -19,15 +19,7 @@ func aged(t *testing.T) (s *Store, database string, now time.Time) {
 	database = newDatabase(t)
 	o := options(database)
 	o.Retention = 30 * dayLength
-	s, err := Open(t.Context(), o)
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		if err := s.Close(); err != nil {
-			t.Error(err)
-		}
-	})
+	s = openWith(t, o)
 	accept(t, s, eventFor(postrider.NewID(), false))
 	now = time.Now().Add(40 * dayLength)
 	if err := setClock(database, now); err != nil {

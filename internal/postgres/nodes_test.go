@@ -17,7 +17,16 @@ import (
 // openNode opens one more node of a database, for the length of the test.
 func openNode(t *testing.T, database string) *Store {
 	t.Helper()
-	s := open(t, database)
+	return openWith(t, options(database))
+}
+
+// openWith opens a node with settings of its own, for the length of the test.
+func openWith(t *testing.T, o Options) *Store {
+	t.Helper()
+	s, err := Open(t.Context(), o)
+	if err != nil {
+		t.Fatal(err)
+	}
 	t.Cleanup(func() {
 		if err := s.Close(); err != nil {
 			t.Errorf("close a node: %v", err)

@@ -197,15 +197,7 @@ func (s *stall) end() {
 func TestOutage_AHangIsWaitedForSoLongAndNoLonger(t *testing.T) {
 	o := options(newDatabase(t))
 	between := newStall(t, &o)
-	s, err := Open(t.Context(), o)
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		if err := s.Close(); err != nil {
-			t.Error(err)
-		}
-	})
+	s := openWith(t, o)
 	webhook := postrider.NewID()
 	accept(t, s, eventFor(webhook, false))
 	between.begin()
@@ -258,15 +250,7 @@ func TestOutage_AClaimOfWhichTheNodeNeverHeardIsFreed(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			o := options(newDatabase(t))
 			between := newStall(t, &o)
-			s, err := Open(t.Context(), o)
-			if err != nil {
-				t.Fatal(err)
-			}
-			t.Cleanup(func() {
-				if err := s.Close(); err != nil {
-					t.Error(err)
-				}
-			})
+			s := openWith(t, o)
 			webhook := postrider.NewID()
 			waiting := accept(t, s, eventFor(webhook, false))
 			run := s.run.Load()
