@@ -6,6 +6,7 @@ import (
 	"runtime/debug"
 	"slices"
 	"strconv"
+	"strings"
 	"time"
 
 	"postrider"
@@ -164,12 +165,6 @@ func (d *Dispatcher) newOutbound(w *postrider.Webhook) *outbound {
 		{Name: "User-Agent", Value: d.headers.userAgent},
 		{Name: d.headers.hookID, Value: w.ID.String()},
 	}
-	for name, value := range w.Headers {
-		out.template = append(out.template, postrider.HeaderField{Name: name, Value: value})
-		if postrider.SensitiveHeader(name) {
-			out.sensitive = append(out.sensitive, name)
-		}
-	}
 	own := []string{d.headers.event, d.headers.delivery, d.headers.attempt}
 	if w.Secret != "" {
 		own = append(own, d.headers.signature, signature.HeaderID, signature.HeaderTimestamp, signature.HeaderSignature)
@@ -183,6 +178,18 @@ func (d *Dispatcher) newOutbound(w *postrider.Webhook) *outbound {
 	}
 	for _, name := range own {
 		out.template = append(out.template, postrider.HeaderField{Name: name})
+	}
+	// One of the webhook's that is named like ours gives way: the brand may be
+	// newer than the webhook.
+	ours := out.template
+	for name, value := range w.Headers {
+		if slices.ContainsFunc(ours, func(f postrider.HeaderField) bool { return strings.EqualFold(f.Name, name) }) {
+			continue
+		}
+		out.template = append(out.template, postrider.HeaderField{Name: name, Value: value})
+		if postrider.SensitiveHeader(name) {
+			out.sensitive = append(out.sensitive, name)
+		}
 	}
 	out.template.Sort()
 	return out
